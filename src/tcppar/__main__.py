@@ -1,0 +1,3 @@
+from tcppar.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""The child's side of a connection: what it is given."""

@@ -1,0 +1,38 @@
+"""The control file of a connection: where it is, how it is written, and how it goes.
+
+The spawner writes and removes it; the supervisor removes those of orphans, whose spawner is dead.
+"""
+
+import os
+
+
+def path_of(directory: str | None, connection_id: str) -> str:
+    """Where the control file of a connection is; empty if its service has no directory for them."""
+    return os.path.join(directory, connection_id) if directory else ""
+
+
+def write(path: str, text: str) -> None:
+    """Write a file that only this user can read (mode 0600), and that was not there before.
+
+    Raises:
+        OSError: it is there, or the disk refuses it; nothing is left behind.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text if text.endswith("\n") else text + "\n")
+    except OSError:
+        remove(path)
+        raise
+
+
+def remove(path: str) -> None:
+    """Remove it, if that can be done.
+
+    The directory is the child's user's own: the file can be gone, or be replaced by a directory. Neither may trouble
+    the server; what is left goes with the directory when the server ends.
+    """
+    try:
+        os.unlink(path)
+    except OSError:
+        pass

@@ -1,0 +1,143 @@
+"""The commands: `tcppar serve` and `tcppar check`."""
+
+import io
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+import tcppar
+from tcppar import flags
+from tcppar.config import Config
+from tcppar.errors import ConfigurationError, ExitCode, SystemRefused, TcpparError
+from tcppar.net import notify, platform
+from tcppar.net.waiter import Waiter
+from tcppar.observe.check import choose, explain
+from tcppar.observe.log import Log
+from tcppar.policy.strikes import Strikes
+from tcppar.supervisor.core import Core
+from tcppar.supervisor.loop import Supervisor
+
+_TOLERATED_WAIT_STRIKES = 3
+
+
+class _CommandAfterDashes(click.Command):
+    """A command whose words after `--` are a program and its arguments, never options of ours."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own, program = args, list[str]()
+        if "--" in args:
+            at = args.index("--")
+            own, program = args[:at], args[at + 1 :]
+        ctx.obj = program
+        return super().parse_args(ctx, own)
+
+
+@click.group(help="A process of its own for every TCP connection.")
+@click.version_option(tcppar.__version__, prog_name="tcppar")
+def cli() -> None:
+    """Group of all commands."""
+
+
+def _service_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(flags.options()):
+        command = option(command)
+    return command
+
+
+@cli.command(
+    cls=_CommandAfterDashes,
+    options_metavar="[OPTIONS]",
+    short_help="Serve a program, or all services of a file.",
+    epilog="Exit codes: 0 after an asked-for stop, 100 for a mistake in the command or the configuration, "
+    "111 if the system refuses something at the start.",
+)
+@click.argument("addresses", metavar="[ADDRESS]... -- PROGRAM [ARGUMENT]...", nargs=-1)
+@click.option("-c", "--config", "file", type=click.Path(path_type=Path), help="Read services from a TOML file.")
+@click.option("--ready-fd", type=int, metavar="N", help="Write a line to descriptor N when ready, and close it.")
+@_service_options
+@click.pass_context
+def serve(
+    ctx: click.Context, /, addresses: tuple[str, ...], file: Path | None, ready_fd: int | None, **given: Any
+) -> None:
+    """Run PROGRAM for every connection to an ADDRESS, each in a process of its own.
+
+    ADDRESS is IP:PORT, [IPv6]:PORT, :PORT for both families, unix:/PATH, or inherited[:NAME]. The program's descriptors
+    0 and 1 are the connection, and 2 is the log.
+    """
+    platform.ensure_standard_descriptors()
+
+    def read() -> Config:
+        return flags.read(file, addresses, ctx.obj, given)
+
+    config = read()
+    features = platform.detect()
+    log = Log(2, config.server.log_format)
+    waiter = Waiter(use_epoll=features.epoll, strikes=Strikes(_TOLERATED_WAIT_STRIKES))
+    core = Core(waiter=waiter, log=log, features=features, id_prefix=os.urandom(4).hex())
+    if features.subreaper:
+        platform.become_subreaper()
+
+    def announce() -> None:
+        log.flush()
+        notify.notify_manager("READY=1")
+        if ready_fd is not None:
+            notify.write_ready_line(ready_fd, "ready")
+
+    Supervisor(config, core, reread=read, announce=announce).run()
+
+
+@cli.command(cls=_CommandAfterDashes, short_help="Find every mistake of a configuration; explain what would happen.")
+@click.argument("addresses", metavar="[ADDRESS]... -- PROGRAM [ARGUMENT]...", nargs=-1)
+@click.option("-c", "--config", "file", type=click.Path(path_type=Path), help="Read services from a TOML file.")
+@click.option("--from", "client", metavar="IP", help="Show what would happen to a client from this address.")
+@click.option("--service", metavar="NAME", help="The service that the client comes to; needed if there are several.")
+@_service_options
+@click.pass_context
+def check(
+    ctx: click.Context,
+    /,
+    addresses: tuple[str, ...],
+    file: Path | None,
+    client: str | None,
+    service: str | None,
+    **given: Any,
+) -> None:
+    """Check a configuration without serving it: every mistake at once."""
+    config = flags.read(file, addresses, ctx.obj, given)
+    if service is not None:
+        choose(config, service)
+    if client is None:
+        _say(f"{file or 'command line'}: no mistakes, services: {', '.join(config.services)}")
+    else:
+        _say(explain(config, client, service, os.environ))
+
+
+def _say(text: str) -> None:
+    try:
+        click.echo(text)
+    except OSError as error:
+        # Python keeps what could not be written, and would fail with it once more at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise SystemRefused(f"cannot write the answer: {error.strerror}") from None
+
+
+def main() -> None:
+    """Entry point: errors that are the user's to mend become one message and an exit code, never a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        cli.main(standalone_mode=False)
+    except TcpparError as error:
+        mistakes = error.mistakes if isinstance(error, ConfigurationError) else (str(error),)
+        for mistake in mistakes:
+            click.echo(f"tcppar: {mistake}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        click.echo(f"tcppar: {error.format_message()}", err=True)
+        sys.exit(ExitCode.USAGE)
+    except click.Abort:
+        sys.exit(ExitCode.SYSTEM)

@@ -1,0 +1,38 @@
+"""Exceptions that users meet, and the exit codes they end with."""
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the command, as UCSPI-TCP's tools use them (https://cr.yp.to/ucspi-tcp/tcpserver.html)."""
+
+    OK = 0
+    USAGE = 100
+    """The command line or the configuration is wrong: a person has to change it."""
+    SYSTEM = 111
+    """The system refused something: the port is taken, a right is missing, memory is short."""
+
+
+class TcpparError(Exception):
+    """Base of every error that tcppar reports to its user; its text is a whole sentence for a person."""
+
+    exit_code = ExitCode.SYSTEM
+
+
+class ConfigurationError(TcpparError):
+    """Settings that cannot work.
+
+    Attributes:
+        mistakes: every mistake found, each saying where it stands, what was read and what was expected.
+    """
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, mistakes: Sequence[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = tuple(mistakes)
+
+
+class SystemRefused(TcpparError):
+    """The operating system refused something that the server cannot start without."""

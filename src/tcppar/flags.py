@@ -1,0 +1,139 @@
+"""Flags of the command line, made from the declarations in settings.py, and read back into the file's shape."""
+
+import re
+import types
+from collections.abc import Callable, Mapping, Sequence
+from enum import EnumType
+from pathlib import Path
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import click
+import msgspec
+from msgspec import Struct
+
+from tcppar import config as configuration
+from tcppar.config import Config
+from tcppar.errors import ConfigurationError
+from tcppar.settings import ServerSettings, ServiceSettings
+
+# `listen` and `command` are the words of the command itself.
+_WORDS = ("listen", "command")
+# Settings that are tables or lists, of which a flag gives one entry and can be repeated.
+_SINGULAR = {"rlimits": "rlimit", "keep_environment": "keep-environment", "environment": "environment"}
+
+Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+
+
+def description(kind: type[Struct], name: str) -> str:
+    """The help text of a setting."""
+    hint = get_type_hints(kind, include_extras=True)[name]
+    metas = [meta for meta in get_args(hint)[1:] if isinstance(meta, msgspec.Meta)]
+    return next((meta.description for meta in metas if meta.description), "")
+
+
+def plain_type(kind: type[Struct], name: str) -> Any:
+    """The type of a setting without its annotations and without None."""
+    hint = get_type_hints(kind)[name]
+    if get_origin(hint) in (Union, types.UnionType):
+        hint = next(part for part in get_args(hint) if part is not type(None))
+    return hint
+
+
+def flag_name(name: str) -> str:
+    """The flag of a setting, without the dashes."""
+    return _SINGULAR.get(name, name.replace("_", "-"))
+
+
+def options() -> list[Decorator]:
+    """One click option for each setting."""
+    return [
+        _option(kind, field.name)
+        for kind in (ServiceSettings, ServerSettings)
+        for field in msgspec.structs.fields(kind)
+        if field.name not in _WORDS
+    ]
+
+
+def _option(kind: type[Struct], name: str) -> Decorator:
+    flag, plain, text = f"--{flag_name(name)}", plain_type(kind, name), description(kind, name)
+    if plain is bool:
+        return click.option(f"{flag}/--no-{flag_name(name)}", name, default=None, help=text)
+    if isinstance(plain, EnumType):
+        return click.option(flag, name, metavar="|".join(plain), help=text)
+    if get_origin(plain) is dict:
+        return click.option(flag, name, multiple=True, metavar="NAME=VALUE", help=text)
+    if get_origin(plain) is tuple:
+        return click.option(flag, name, multiple=True, metavar="NAME", help=text)
+    return click.option(flag, name, metavar=plain.__name__.upper(), help=text)
+
+
+def read(file: Path | None, addresses: Sequence[str], command: Sequence[str], given: Mapping[str, Any]) -> Config:
+    """The configuration that a command line asks for: a file's, or the one service that it describes itself.
+
+    Raises:
+        ConfigurationError: with every mistake.
+    """
+    flags = {name: value for name, value in given.items() if value not in (None, ())}
+    if file is not None:
+        return _read_file(file, addresses, command, flags)
+    service: dict[str, Any] = {"listen": list(addresses), "command": list(command)}
+    server: dict[str, Any] = {}
+    mistakes: list[str] = []
+    for name, value in flags.items():
+        kind = ServerSettings if name in ServerSettings.__struct_fields__ else ServiceSettings
+        target = server if kind is ServerSettings else service
+        try:
+            target[name] = _plain(kind, name, value)
+        except ConfigurationError as error:
+            mistakes.extend(error.mistakes)
+    name = _service_name(command)
+    try:
+        config = configuration.from_tree({**server, "service": {name: service}}, "command line")
+    except ConfigurationError as error:
+        mistakes.extend(mistake.replace(f"service.{name}.", "") for mistake in error.mistakes)
+    if mistakes:
+        raise ConfigurationError(mistakes)
+    return config
+
+
+def _service_name(command: Sequence[str]) -> str:
+    """The program's name, as a word that a service may be called."""
+    program = Path(command[0]).name if command else ""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", program) or "service"
+
+
+def _read_file(file: Path, addresses: Sequence[str], command: Sequence[str], flags: Mapping[str, Any]) -> Config:
+    """With a file, only the server's own flags make sense: each service has its settings there."""
+    for_services = [f"--{flag_name(name)}" for name in flags if name not in ServerSettings.__struct_fields__]
+    words = [*addresses, *command, *for_services]
+    if words:
+        raise ConfigurationError([f"command line: {' '.join(words)}: stands in the file when there is one (-c {file})"])
+    config = configuration.load(file)
+    mistakes: list[str] = []
+    server = {
+        name: configuration.convert(value, plain_type(ServerSettings, name), f"command line: {name}", mistakes)
+        for name, value in flags.items()
+    }
+    if mistakes:
+        raise ConfigurationError(mistakes)
+    return Config(msgspec.structs.replace(config.server, **server), config.services)
+
+
+def _plain(kind: type[Struct], name: str, value: Any) -> Any:
+    """A flag's text as the plain data that a file would hold."""
+    plain = plain_type(kind, name)
+    if get_origin(plain) is dict:
+        pairs = [entry.partition("=") for entry in value]
+        if wrong := [entry for entry, pair in zip(value, pairs, strict=True) if not pair[1] or not pair[0]]:
+            raise ConfigurationError([f"command line: --{flag_name(name)} {wrong[0]!r}: expected NAME=VALUE"])
+        return {key: _number_if_one(text) if name == "rlimits" else text for key, _, text in pairs}
+    if get_origin(plain) is tuple:
+        return list(value)
+    return _number_if_one(value) if plain not in (str,) and name != "umask" else value
+
+
+def _number_if_one(text: Any) -> Any:
+    try:
+        return int(text) if isinstance(text, str) else text
+    except ValueError:
+        return text

@@ -1,0 +1,1 @@
+"""Sockets, descriptors and waiting: mechanism without decisions."""

@@ -1,0 +1,134 @@
+"""The channel between the supervisor and a spawner: framed records over a Unix socket pair, with descriptors.
+
+A frame is four bytes of length (big endian) and a MessagePack array of that many bytes: one record from the
+supervisor, a list of records from a spawner. A stream is used rather than a sequence of packets: it exists on every
+system, and one read takes all the reports that are there, which under load is what keeps the supervisor's cost low.
+An offer's descriptor arrives with the first byte of its frame (unix(7): a read never crosses a descriptor).
+"""
+
+import os
+import socket
+import sys
+from typing import Generic, TypeVar
+
+from msgspec import DecodeError
+from msgspec.msgpack import Decoder, Encoder
+
+_LENGTH = 4
+_NATIVE = sys.byteorder
+_READ_SIZE = 65536
+# A plan with the largest environment that a system takes (2 MB on Linux) is far below.
+_LARGEST_FRAME = 1 << 24
+_DESCRIPTOR_SIZE = 4
+_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+# Room for a few descriptors, though one is expected: what does not fit would be lost silently.
+_ANCILLARY_SIZE = socket.CMSG_SPACE(_DESCRIPTOR_SIZE * 8)
+
+Received = TypeVar("Received")
+
+
+class ChannelClosed(Exception):
+    """The other side is gone."""
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """A new channel's two ends, both closed on exec."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+
+
+class Channel(Generic[Received]):
+    """One end of a channel.
+
+    Args:
+        end: one socket of pair(); non-blocking if `receive` or `send` must not wait.
+        decoder: decodes the body of a frame that comes in.
+    """
+
+    def __init__(self, end: socket.socket, decoder: Decoder[Received]) -> None:
+        self._socket = end
+        self._decode = decoder.decode
+        self._encode = Encoder().encode
+        self._buffer = b""
+        self.fileno = end.fileno
+
+    def send(self, body: object, descriptor: int | None = None) -> None:
+        """Send one frame, and a duplicate of `descriptor` with it.
+
+        Raises:
+            BlockingIOError: no room now; nothing was sent. Never on a blocking end, which waits for room.
+            ChannelClosed: only a part could be sent; the channel is of no more use.
+            OSError: the descriptor cannot be sent now (ETOOMANYREFS, ENOBUFS, ...), or the other side is gone.
+        """
+        encoded = self._encode(body)
+        frame = len(encoded).to_bytes(_LENGTH, "big") + encoded
+        if descriptor is None and self._socket.gettimeout() is None:
+            self._socket.sendall(frame)
+            return
+        rights = []
+        if descriptor is not None:
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor.to_bytes(_DESCRIPTOR_SIZE, _NATIVE))]
+        sent = self._socket.sendmsg((frame,), rights)
+        if sent != len(frame):
+            # The few frames in flight are a hundredth of what the buffer holds; a socket that takes half of
+            # one is not one to go on with.
+            raise ChannelClosed(f"{sent} of {len(frame)} bytes sent")
+
+    def receive(self) -> list[Received]:
+        """All whole frames that can be read at once.
+
+        Raises:
+            ChannelClosed: the other side has closed its end, or what it sends is not of our making.
+            BlockingIOError: nothing there.
+        """
+        return self._frames(self._socket.recv(_READ_SIZE))
+
+    def receive_with_descriptors(self) -> tuple[list[Received], list[int]]:
+        """As receive(), with the descriptors that came along, closed on exec.
+
+        Where this process has no descriptor free, the system drops those that come (MSG_CTRUNC): the list is then
+        shorter than the frames, and whoever sent them still has its own.
+        """
+        data, ancillary, _, _ = self._socket.recvmsg(_READ_SIZE, _ANCILLARY_SIZE, _CLOSE_ON_EXEC)
+        descriptors: list[int] = []
+        for level, kind, payload in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                descriptors.extend(
+                    int.from_bytes(payload[start : start + _DESCRIPTOR_SIZE], _NATIVE)
+                    for start in range(0, len(payload) - _DESCRIPTOR_SIZE + 1, _DESCRIPTOR_SIZE)
+                )
+        if not _CLOSE_ON_EXEC:
+            for descriptor in descriptors:
+                os.set_inheritable(descriptor, False)
+        return self._frames(data), descriptors
+
+    def _frames(self, data: bytes) -> list[Received]:
+        if not data:
+            raise ChannelClosed("end of stream")
+        if self._buffer:
+            data = self._buffer + data
+        elif int.from_bytes(data[:_LENGTH], "big") == len(data) - _LENGTH:
+            # Nearly always: one frame, and all of it.
+            return [self._decoded(data[_LENGTH:])]
+        frames: list[Received] = []
+        if int.from_bytes(data[:_LENGTH], "big") > _LARGEST_FRAME:
+            raise ChannelClosed("what came is not a frame")
+        start, end = 0, len(data)
+        while end - start >= _LENGTH:
+            body = start + _LENGTH
+            after = body + int.from_bytes(data[start:body], "big")
+            if after > end:
+                break
+            frames.append(self._decoded(data[body:after]))
+            start = after
+        self._buffer = data[start:]
+        return frames
+
+    def _decoded(self, body: bytes) -> Received:
+        try:
+            return self._decode(body)
+        except DecodeError as error:
+            raise ChannelClosed(f"a frame that cannot be read: {error}") from error
+
+    def close(self) -> None:
+        """Close this end."""
+        self._socket.close()

@@ -1,0 +1,179 @@
+"""A listening socket: accepting, resetting without a loss, and closing without one."""
+
+import os
+import socket
+import struct
+import sys
+
+from msgspec import Struct
+
+from tcppar.net import opening, steering
+from tcppar.net.address import Address, format_endpoint
+from tcppar.net.opening import ListenerOptions
+from tcppar.net.platform import Features
+from tcppar.records import Endpoints, Family, PeerCredentials
+
+_FAMILIES = {socket.AF_INET: Family.IPV4, socket.AF_INET6: Family.IPV6, socket.AF_UNIX: Family.UNIX}
+_CREDENTIALS = struct.Struct("3i")
+
+# tcpi_last_data_sent of struct tcp_info (linux/tcp.h), in milliseconds. A connection on which nothing was sent yet
+# counts it from the end of its handshake, which is when it entered the listener's queue.
+_LAST_DATA_SENT = slice(44, 48)
+
+
+class Accepted(Struct, frozen=True, gc=False):
+    """A connection just accepted.
+
+    Attributes:
+        descriptor: blocking, closed on exec; the caller owns it.
+        queued: seconds in the kernel's queue; None where the system does not tell.
+        credentials: who is at the other end of a Unix socket.
+    """
+
+    descriptor: int
+    endpoints: Endpoints
+    queued: float | None = None
+    credentials: PeerCredentials | None = None
+
+
+class Listener:
+    """One listening socket.
+
+    Args:
+        sock: bound and listening, non-blocking, closed on exec.
+        address: what the user asked for; two listeners may come from one address.
+        inherited: the service manager opened it, and keeps it open beyond our end.
+    """
+
+    def __init__(self, sock: socket.socket, address: Address, features: Features, *, inherited: bool = False) -> None:
+        self._socket = sock
+        self._features = features
+        self.address = address
+        self.inherited = inherited
+        self.family = _FAMILIES[sock.family]
+        self.fileno = sock.fileno
+        # The bare accept4(2): making a socket object costs as much again.
+        self._accept = sock._accept  # type: ignore[attr-defined]
+        self._kind = (sock.family, sock.type, sock.proto)
+        self._host, self._port = self._local_name()
+        self._looks_closer = features.tcp_info or self._host in ("0.0.0.0", "::")
+        self._inode = opening.inode(self._host) if self.family is Family.UNIX else None
+
+    def _local_name(self) -> tuple[str, int]:
+        name = self._socket.getsockname()
+        if self.family is Family.UNIX:
+            # After a reset the system goes on telling the temporary name under which it was bound.
+            return self.address.path or path_text(name), 0
+        return name[0], name[1]
+
+    def __str__(self) -> str:
+        return f"unix:{self._host}" if self.family is Family.UNIX else format_endpoint(self._host, self._port)
+
+    def accept(self) -> Accepted:
+        """Accept one connection.
+
+        Raises:
+            OSError: as accept(2); faults.of_accept sorts them.
+        """
+        descriptor, peer = self._accept()
+        if not self._features.inherited_options:
+            os.set_blocking(descriptor, True)
+        if self.family is Family.UNIX:
+            endpoints = Endpoints(Family.UNIX, path_text(peer), 0, self._host, 0)
+            return Accepted(descriptor, endpoints, None, self._credentials(descriptor))
+        host, queued = self._closer_look(descriptor) if self._looks_closer else (self._host, None)
+        return Accepted(descriptor, Endpoints(self.family, peer[0], peer[1], host, self._port), queued)
+
+    def _closer_look(self, descriptor: int) -> tuple[str, float | None]:
+        """The local address of a connection, and for how many seconds it was queued."""
+        host, queued = self._host, None
+        view = socket.SocketType(*self._kind, descriptor)
+        try:
+            if host in ("0.0.0.0", "::"):
+                host = view.getsockname()[0]
+            if self._features.tcp_info:
+                info = view.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_SENT.stop)
+                queued = int.from_bytes(info[_LAST_DATA_SENT], sys.byteorder) / 1000
+        except OSError:
+            pass  # the client has gone again; that is for its child to find out
+        view.detach()
+        return host, queued
+
+    def _credentials(self, descriptor: int) -> PeerCredentials | None:
+        if not hasattr(socket, "SO_PEERCRED"):
+            return None
+        view = socket.SocketType(*self._kind, descriptor)
+        option = view.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        view.detach()
+        return PeerCredentials(*_CREDENTIALS.unpack(option))
+
+    def apply(self, options: ListenerOptions) -> None:
+        """Give new options to a listener that is open; queued connections are not touched (listen(2))."""
+        opening.set_options(self._socket, options)
+        self._socket.listen(options.backlog)
+
+    def open_beside(self, options: ListenerOptions) -> "Listener | None":
+        """Reset: a new listener for the same address, to which all new clients come from now on.
+
+        This one keeps its queue: the caller accepts it to its end, once handshakes under way have had time to
+        finish, and then closes it. None where that cannot be done: see `open_again`.
+
+        Raises:
+            OSError: the new listener cannot be opened; this one is as it was.
+        """
+        if self.family is Family.UNIX:
+            return self._renewed(opening.replace_unix(self._host, options))
+        if not self._features.steering:
+            return None
+        return self._renewed(steering.bind_beside(self._socket, options))
+
+    def open_again(self, options: ListenerOptions) -> "Listener":
+        """Reset where nothing better exists: close, then open. Clients that come in between are refused.
+
+        Raises:
+            OSError: it cannot be opened again; this one is closed.
+        """
+        self._socket.close()
+        return self._renewed(opening.bind_tcp(self._host, self._port, options))
+
+    def _renewed(self, sock: socket.socket) -> "Listener":
+        return Listener(sock, self.address, self._features)
+
+    def stand_alone(self) -> None:
+        """After a reset, when the old listener is closed: no other process may be bound beside this one."""
+        if self._features.steering and self.family is not Family.UNIX:
+            steering.exclude_others(self._socket)
+
+    def turn_away(self) -> None:
+        """Before a planned end: let no new client in. What is queued can still be accepted.
+
+        A listener of the service manager's stays as it is: the manager goes on queueing for the next start.
+        """
+        if self.inherited:
+            return
+        if self.family is Family.UNIX:
+            if opening.inode(self._host) == self._inode:
+                os.unlink(self._host)
+        elif self._features.steering:
+            steering.ignore_new_clients(self._socket)
+
+    def close(self) -> None:
+        """Close it; the system refuses what is still queued."""
+        self._socket.close()
+
+
+def path_text(name: object) -> str:
+    """A Unix socket's name as text that can stand anywhere: zero bytes become @, as in ss(8), odd bytes escapes."""
+    raw = os.fsencode(name) if isinstance(name, str) else name if isinstance(name, bytes) else b""
+    return raw.replace(b"\0", b"@").decode(errors="backslashreplace")
+
+
+def open_listeners(address: Address, options: ListenerOptions, features: Features) -> list[Listener]:
+    """Open every listener that an address stands for: two for a bare port, else one.
+
+    Raises:
+        SystemRefused: one of them cannot be opened, or the service manager passed none such; none is open then.
+    """
+    inherited = address.inherited
+    sockets = opening.take_inherited(address) if inherited else opening.open_sockets(address, options)
+    return [Listener(sock, address, features, inherited=inherited) for sock in sockets]

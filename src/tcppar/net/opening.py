@@ -1,0 +1,226 @@
+"""Opening listening sockets, and telling why it could not be done."""
+
+import errno
+import os
+import socket
+import stat
+from dataclasses import dataclass
+
+from tcppar.errors import SystemRefused
+from tcppar.net.address import Address
+from tcppar.policy import faults
+
+_FIRST_INHERITED = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerOptions:
+    """What a listener is opened with.
+
+    Attributes:
+        backlog: length of the kernel's queue; the system cuts it to its own maximum (net.core.somaxconn).
+        keepalive, nodelay: SO_KEEPALIVE and TCP_NODELAY of its connections (tcp(7)).
+    """
+
+    backlog: int
+    keepalive: bool = False
+    nodelay: bool = False
+
+
+def set_options(sock: socket.socket, options: ListenerOptions) -> None:
+    """Set the options that connections inherit from their listener."""
+    sock.setblocking(False)
+    if sock.family != socket.AF_UNIX:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, options.keepalive)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.nodelay)
+
+
+def bind_tcp(host: str, port: int, options: ListenerOptions) -> socket.socket:
+    """A listening TCP socket. IPv6 ones never take IPv4 clients: no peer is shown as ::ffff:192.0.2.1.
+
+    Raises:
+        OSError: as bind(2) and listen(2).
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        set_options(sock, options)
+        sock.bind((host, port))
+        sock.listen(options.backlog)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def bind_unix(path: str, options: ListenerOptions) -> socket.socket:
+    """A listening Unix socket; a file that a dead server left behind is removed first.
+
+    Raises:
+        OSError: as bind(2) and listen(2); EADDRINUSE if a server answers there, or the file is no socket.
+    """
+    if (found := _mode(path)) is not None:
+        if not stat.S_ISSOCK(found) or _answers(path):
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        os.unlink(path)
+    return _listen_unix(path, options)
+
+
+def replace_unix(path: str, options: ListenerOptions) -> socket.socket:
+    """A listening Unix socket in the place of one that is ours; clients always find one of the two.
+
+    Raises:
+        OSError: as bind(2), listen(2) and rename(2); the old one is still in its place.
+    """
+    # Short, for the path of a socket has at most 107 bytes.
+    beside = os.path.join(os.path.dirname(path), f".{os.getpid():x}")
+    sock = _listen_unix(beside, options)
+    try:
+        former = os.stat(path)
+        os.chmod(beside, stat.S_IMODE(former.st_mode))
+        if (former.st_uid, former.st_gid) != (os.geteuid(), os.getegid()):
+            os.chown(beside, former.st_uid, former.st_gid)
+        os.rename(beside, path)
+    except OSError:
+        sock.close()
+        os.unlink(beside)
+        raise
+    return sock
+
+
+def _listen_unix(path: str, options: ListenerOptions) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        set_options(sock, options)
+        sock.bind(path)
+        sock.listen(options.backlog)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _mode(path: str) -> int | None:
+    try:
+        return os.lstat(path).st_mode
+    except FileNotFoundError:
+        return None
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return False
+        except OSError:
+            return True  # it cannot be known (EACCES, ...): leave it alone
+    return True
+
+
+def inode(path: str) -> int | None:
+    """The inode of a file; None if there is none."""
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return None
+
+
+def open_sockets(address: Address, options: ListenerOptions) -> list[socket.socket]:
+    """Bind all sockets that an address stands for.
+
+    Raises:
+        SystemRefused: one of them cannot be opened; says why, and who has the port where it can be known.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        if address.path:
+            sockets.append(bind_unix(address.path, options))
+        elif address.host:
+            sockets.append(bind_tcp(address.host, address.port, options))
+        else:
+            sockets.append(bind_tcp("0.0.0.0", address.port, options))
+            port = sockets[0].getsockname()[1]
+            if _has_ipv6():
+                sockets.append(bind_tcp("::", port, options))
+    except OSError as error:
+        for sock in sockets:
+            sock.close()
+        raise SystemRefused(f"cannot listen on {address}: {_reason(error, address)}") from error
+    return sockets
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def _reason(error: OSError, address: Address) -> str:
+    reason = faults.name(error.errno or 0)
+    if error.errno == errno.EADDRINUSE:
+        holders = _holders(address)
+        return f"{reason}{': ' + ', '.join(holders) + ' listens there' if holders else ''}"
+    if error.errno == errno.EACCES and 0 < address.port < 1024:
+        return f"{reason}: ports below 1024 need root or CAP_NET_BIND_SERVICE"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{reason}: no interface of this machine has that address"
+    return reason
+
+
+def _holders(address: Address) -> list[str]:
+    """Which processes listen on the port, as far as we may see them."""
+    if not address.port:
+        return []
+    import psutil  # only for this message: its megabyte is not the supervisor's to carry
+
+    found: set[str] = set()
+    try:
+        for connection in psutil.net_connections("tcp"):
+            port = connection.laddr.port if connection.laddr else 0
+            if connection.status == psutil.CONN_LISTEN and port == address.port and connection.pid:
+                found.add(f"{psutil.Process(connection.pid).name()} (pid {connection.pid})")
+    except (psutil.Error, OSError):
+        pass  # the message is still right without the name
+    return sorted(found)
+
+
+def take_inherited(address: Address) -> list[socket.socket]:
+    """The listeners that the service manager passed (sd_listen_fds(3)), or those of them with the wanted name.
+
+    Raises:
+        SystemRefused: it passed none such, or one that is no listening stream socket.
+    """
+    environ = os.environ
+    mine = environ.get("LISTEN_PID") == str(os.getpid())
+    number = int(environ.get("LISTEN_FDS", "0")) if mine else 0
+    names = environ.get("LISTEN_FDNAMES", "").split(":")
+    sockets = []
+    for index in range(number):
+        name = names[index] if index < len(names) else ""
+        if address.name in ("", name):
+            sockets.append(_adopt(_FIRST_INHERITED + index, address))
+    if not sockets:
+        raise SystemRefused(f"cannot listen on {address}: the service manager passed no such listener (LISTEN_FDS)")
+    return sockets
+
+
+def _adopt(descriptor: int, address: Address) -> socket.socket:
+    os.set_inheritable(descriptor, False)
+    try:
+        # A duplicate, so that the number stays what the service manager made of it after a reload.
+        sock = socket.socket(fileno=os.dup(descriptor))
+        listens = sock.type == socket.SOCK_STREAM and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        raise SystemRefused(f"cannot listen on {address}: descriptor {descriptor}: {error.strerror}") from error
+    if not listens:
+        sock.close()
+        raise SystemRefused(f"cannot listen on {address}: descriptor {descriptor} is no listening stream socket")
+    sock.setblocking(False)
+    return sock

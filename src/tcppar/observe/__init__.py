@@ -1,0 +1,1 @@
+"""Events made visible: pure readers, which decide nothing."""

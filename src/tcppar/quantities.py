@@ -1,0 +1,81 @@
+"""Quantities as people write them: durations, sizes, modes, limits."""
+
+import re
+from decimal import Decimal
+from typing import Self
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+UNLIMITED = -1
+LONGEST_DURATION = 36500 * _SECONDS["d"]
+# What setrlimit(2) takes through Python.
+LARGEST_LIMIT = 2**63 - 1
+
+
+class Duration(float):
+    """A time in seconds, written as `30`, `"30s"`, `"250ms"`, `"5m"`, `"12h"` or `"7d"`.
+
+    Raises:
+        ValueError: it is none of these, negative, or longer than a hundred years.
+    """
+
+    def __new__(cls, value: object) -> Self:
+        seconds = value if isinstance(value, (int, float)) and not isinstance(value, bool) else _parse_duration(value)
+        if not 0 <= seconds <= LONGEST_DURATION:
+            raise ValueError(f"{value!r} is no duration: expected 0 or more, and no more than 100 years (36500d)")
+        return super().__new__(cls, abs(seconds))
+
+    def __str__(self) -> str:
+        for unit, factor in reversed(_SECONDS.items()):
+            if self >= factor and self % factor == 0:
+                return f"{int(self // factor)}{unit}"
+        return f"{Decimal(repr(float(self))).normalize():f}s"
+
+
+def _parse_duration(value: object) -> float:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h|d)?", value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f'{value!r} is no duration: expected seconds, or a text like "30s", "250ms", "5m", "12h"')
+    return float(match[1]) * _SECONDS[match[2] or "s"]
+
+
+class FileMode(int):
+    """A file mode or mask, written in octal as `"0027"` or, in TOML, as `0o027`.
+
+    Raises:
+        ValueError: it is not octal, or above 0777.
+    """
+
+    def __new__(cls, value: object) -> Self:
+        mode = int(value, 8) if isinstance(value, str) and re.fullmatch(r"(0o)?[0-7]+", value) else value
+        if not isinstance(mode, int) or isinstance(mode, bool) or not 0 <= mode <= 0o777:
+            raise ValueError(f'{value!r} is no file mode: expected octal digits like "0027"')
+        return super().__new__(cls, mode)
+
+    def __str__(self) -> str:
+        return f"{int(self):04o}"
+
+
+class Limit(int):
+    """A resource limit: a number, a size like `"64M"`, or `"unlimited"` (-1).
+
+    Raises:
+        ValueError: it is none of these, or too large for the system.
+    """
+
+    def __new__(cls, value: object) -> Self:
+        number = _parse_limit(value) if isinstance(value, str) else value
+        if not isinstance(number, int) or isinstance(number, bool) or not UNLIMITED <= number <= LARGEST_LIMIT:
+            expected = 'a number, a size like "64M", or "unlimited", below 2**63'
+            raise ValueError(f"{value!r} is no limit: expected {expected}")
+        return super().__new__(cls, number)
+
+    def __str__(self) -> str:
+        return "unlimited" if self == UNLIMITED else format(int(self))
+
+
+def _parse_limit(text: str) -> int | None:
+    if text == "unlimited":
+        return UNLIMITED
+    match = re.fullmatch(r"([0-9]{1,19})([kmg]?)", text.lower())
+    return int(match[1]) * _BYTES[match[2]] if match else None

@@ -1,0 +1,194 @@
+"""The records that cross files and processes: small, frozen, of plain data only.
+
+Those that travel between the supervisor and its spawners are msgspec structs written as arrays, so that one of
+them costs a fraction of a microsecond to encode and to decode on the hot path.
+"""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+CHANNEL_DESCRIPTOR = 3
+"""Where a spawner finds its end of the channel to the supervisor."""
+
+
+class Family(StrEnum):
+    """The kind of a listener's address."""
+
+    IPV4 = "ipv4"
+    IPV6 = "ipv6"
+    UNIX = "unix"
+
+
+class Endpoints(Struct, frozen=True, array_like=True, gc=False):
+    """Both ends of a connection as a child is told of them.
+
+    For TCP the addresses are numeric and without brackets. For a Unix socket `local_ip` is the listener's path,
+    `remote_ip` the peer's path (mostly empty), and the ports are 0.
+    """
+
+    family: Family
+    remote_ip: str
+    remote_port: int
+    local_ip: str
+    local_port: int
+
+    @property
+    def peer(self) -> str:
+        """The peer as logs show it: `192.0.2.1:4000`, `[2001:db8::1]:4000` or `unix:/path`."""
+        if self.family is Family.IPV4:
+            return f"{self.remote_ip}:{self.remote_port}"
+        if self.family is Family.IPV6:
+            return f"[{self.remote_ip}]:{self.remote_port}"
+        return f"unix:{self.remote_ip}"
+
+
+class PeerCredentials(Struct, frozen=True, array_like=True, gc=False):
+    """Who is at the other end of a Unix socket (SO_PEERCRED, unix(7))."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+class StderrMode(StrEnum):
+    """Where descriptor 2 of a child leads; never to the client."""
+
+    LOG = "log"
+    INHERIT = "inherit"
+    NULL = "null"
+
+
+class DescriptorMode(StrEnum):
+    """Which descriptors of the child are the connection."""
+
+    STDIO = "stdio"
+    LISTEN_FDS = "listen-fds"
+
+
+class Identity(Struct, frozen=True):
+    """User and groups to become, by number, resolved before anything is started."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+
+
+class ChildPlan(Struct, frozen=True):
+    """All that a spawner knows of its service: how to make a child out of a connection.
+
+    Attributes:
+        service: the service's name, `TCPPAR_SERVICE` in the child.
+        id_prefix: what stands before the number in connection ids of this server's run.
+        program: the file to run.
+        command: the program's name and its arguments, placeholders not yet filled in.
+        environment: the environment of every child, before the connection's own names are added.
+        descriptors: which descriptors are the connection.
+        identity: user and groups to become; None keeps those of the server.
+        umask: file mode mask; None keeps it.
+        directory: working directory; None keeps it.
+        nice: what is added to the nice value.
+        rlimits: (resource name, soft, hard) set in the child itself; -1 is unlimited.
+        control_file: template of the control file; None writes none.
+        control_directory: the private directory for control files; None where none are written.
+        nodelay, keepalive: TCP options that the spawner has to set itself, because the system does not
+            let a connection inherit them from its listener.
+    """
+
+    service: str
+    id_prefix: str
+    program: str
+    command: tuple[str, ...]
+    environment: dict[bytes, bytes]
+    descriptors: DescriptorMode = DescriptorMode.STDIO
+    identity: Identity | None = None
+    umask: int | None = None
+    directory: str | None = None
+    nice: int = 0
+    rlimits: tuple[tuple[str, int, int], ...] = ()
+    control_file: str | None = None
+    control_directory: str | None = None
+    nodelay: bool = False
+    keepalive: bool = False
+
+
+# From the supervisor to a spawner.
+
+
+class Offer(Struct, frozen=True, array_like=True, tag=1, gc=False):
+    """A connection, offered with its descriptor; answered by Taken, Busy or Failed."""
+
+    number: int
+    endpoints: Endpoints
+    credentials: PeerCredentials | None = None
+
+
+class Deliver(Struct, frozen=True, array_like=True, tag=2, gc=False):
+    """Send a signal to the process group of a connection's child."""
+
+    number: int
+    signal: int
+
+
+class Retire(Struct, frozen=True, array_like=True, tag=3, gc=False):
+    """No offer comes any more: end when the last child has ended, and report until then."""
+
+
+Order = Offer | Deliver | Retire
+
+
+# From a spawner to the supervisor.
+
+
+class Ready(Struct, frozen=True, array_like=True, tag=1, gc=False):
+    """The spawner has entered its user and limits, and can take connections."""
+
+
+class Refused(Struct, frozen=True, array_like=True, tag=2, gc=False):
+    """The spawner cannot begin: `reason` is a sentence that names the setting."""
+
+    reason: str
+
+
+class Taken(Struct, frozen=True, array_like=True, tag=3, gc=False):
+    """A child has the connection; only now does the supervisor close its copy."""
+
+    number: int
+    pid: int
+    spawn_seconds: float
+
+
+class Busy(Struct, frozen=True, array_like=True, tag=4, gc=False):
+    """No child could be made just now (`errno`, of the call `call`): the connection is to be offered again."""
+
+    number: int
+    errno: int
+    call: str
+
+
+class Failed(Struct, frozen=True, array_like=True, tag=5, gc=False):
+    """No child can be made, and trying again would not help."""
+
+    number: int
+    reason: str
+
+
+class Ended(Struct, frozen=True, array_like=True, tag=6, gc=False):
+    """A child has ended and is reaped.
+
+    Attributes:
+        status: as waitpid(2) gives it; None where nobody could wait for it.
+        cpu_seconds: user and system time of the child and of what it waited for (wait4(2)).
+        peak_memory_kb: its largest resident size; None if it never was larger than its spawner, whose own size the
+            kernel counts for the moment between the making of a child and its exec.
+    """
+
+    number: int
+    status: int | None
+    cpu_seconds: float
+    peak_memory_kb: int | None
+
+
+Report = Ready | Refused | Taken | Busy | Failed | Ended

@@ -1,0 +1,1 @@
+"""The spawner: a process that enters its service's user and limits once, then makes a child for each connection."""

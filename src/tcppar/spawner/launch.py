@@ -1,0 +1,155 @@
+"""Making a child out of a connection: without a copy of the spawner where that suffices, by fork where it does not.
+
+vfork and posix_spawn copy nothing of the spawner, and return when the program runs, or could not be run and says why.
+They cannot set resource limits, and their child's environment is made before the child's pid is known, which
+systemd's LISTEN_PID needs: services that ask for either pay for a fork.
+"""
+
+import errno
+import os
+import resource
+import socket
+from collections.abc import Callable
+from typing import NoReturn
+
+from tcppar.child import contract, control_file
+from tcppar.records import ChildPlan, DescriptorMode, Family, Offer
+from tcppar.spawner.vfork import VforkExec
+
+_CANNOT_RUN = 111
+
+# (socket descriptor, the program's arguments, the connection's own part of the environment) -> pid
+Launch = Callable[[int, list[str], dict[str, str]], int]
+
+
+class Launcher:
+    """Makes the children of one service.
+
+    Args:
+        plan: what the service's children get.
+        fast: use what this system and interpreter have beyond POSIX.
+    """
+
+    def __init__(self, plan: ChildPlan, *, fast: bool) -> None:
+        self._plan = plan
+        self._program = plan.program
+        self._fills_in = contract.has_placeholders(plan.command)
+        self._launch: Launch
+        if plan.rlimits or plan.descriptors is DescriptorMode.LISTEN_FDS:
+            self._launch = self._fork
+        elif fast and VforkExec.available():
+            self._launch = VforkExec(plan.program, plan.environment)
+        else:
+            self._launch = self._spawn
+
+    def launch(self, descriptor: int, offer: Offer) -> int:
+        """Start the program with the connection; its process id, which is also its process group.
+
+        Raises:
+            OSError: no process could be made, the program could not be run, or the control file not be written.
+        """
+        plan = self._plan
+        if plan.nodelay or plan.keepalive:
+            _set_options(descriptor, offer, plan)
+        arguments = list(plan.command)
+        control_path = self.control_path(offer.number)
+        if self._fills_in or control_path:
+            filled = contract.values(plan, offer.number, offer.endpoints, control_path)
+            arguments = [contract.fill(argument, filled) for argument in arguments]
+            if control_path:
+                control_file.write(control_path, contract.fill(plan.control_file or "", filled))
+        environment = contract.connection_environment(plan, offer.number, offer.endpoints, offer.credentials)
+        try:
+            return self._launch(descriptor, arguments, environment)
+        except OSError:
+            self.clean_up(offer.number)
+            raise
+
+    def control_path(self, number: int) -> str:
+        """Where the control file of a connection is; empty if the service has none."""
+        return control_file.path_of(self._plan.control_directory, contract.connection_id(self._plan, number))
+
+    def clean_up(self, number: int) -> None:
+        """Remove what was made for a connection beside its process."""
+        if path := self.control_path(number):
+            control_file.remove(path)
+
+    def _spawn(self, descriptor: int, arguments: list[str], environment: dict[str, str]) -> int:
+        # Dispositions and mask are the defaults already (sandbox.default_signals); a handler goes with the exec.
+        return os.posix_spawn(
+            self._program,
+            arguments,
+            self._plan.environment | contract.encoded(environment),
+            file_actions=((os.POSIX_SPAWN_DUP2, descriptor, 0), (os.POSIX_SPAWN_DUP2, descriptor, 1)),
+            setpgroup=0,
+        )
+
+    def _fork(self, descriptor: int, arguments: list[str], environment: dict[str, str]) -> int:
+        # The pipe closes with the exec; what is read from it is the errno of a step that failed.
+        report, reporter = os.pipe()
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._become_program(descriptor, reporter, arguments, environment)
+            os.close(reporter)
+            reporter = -1
+            if failure := os.read(report, 16):
+                os.waitpid(pid, 0)
+                number = int(failure)
+                raise OSError(number, os.strerror(number))
+            return pid
+        finally:
+            os.close(report)
+            if reporter >= 0:
+                os.close(reporter)
+
+    def _become_program(
+        self, descriptor: int, reporter: int, arguments: list[str], environment: dict[str, str]
+    ) -> NoReturn:
+        """The child between fork and exec. It never returns into the spawner's code, whatever happens."""
+        failure = errno.EIO
+        variables = self._plan.environment | contract.encoded(environment)
+        try:
+            os.setpgid(0, 0)
+            if self._plan.descriptors is DescriptorMode.LISTEN_FDS:
+                reporter = _place_as_listen_fds(descriptor, reporter)
+                variables |= contract.encoded(contract.listen_environment(os.getpid()))
+            else:
+                os.dup2(descriptor, 0)
+                os.dup2(descriptor, 1)
+            for name, soft, hard in self._plan.rlimits:
+                resource.setrlimit(getattr(resource, f"RLIMIT_{name.upper()}"), (soft, hard))
+            os.execve(self._program, arguments, variables)
+        except OSError as error:
+            failure = error.errno or failure
+        except ValueError:
+            failure = errno.EPERM  # setrlimit: above what this user may have
+        finally:
+            os.write(reporter, str(failure).encode())
+            os._exit(_CANNOT_RUN)
+
+
+def _place_as_listen_fds(descriptor: int, reporter: int) -> int:
+    """Put the connection on 3 and the log on 1 and 2; 0 is /dev/null as in the spawner. Where the reporter is then."""
+    place = contract.FIRST_PASSED_DESCRIPTOR
+    if reporter == place:
+        reporter = os.dup(reporter)
+    os.dup2(2, 1)
+    os.dup2(descriptor, place)
+    os.set_inheritable(place, True)
+    return reporter
+
+
+def _set_options(descriptor: int, offer: Offer, plan: ChildPlan) -> None:
+    """Set the TCP options that the connection did not get from its listener."""
+    if offer.endpoints.family is Family.UNIX:
+        return
+    family = socket.AF_INET6 if offer.endpoints.family is Family.IPV6 else socket.AF_INET
+    view = socket.SocketType(family, socket.SOCK_STREAM, 0, descriptor)
+    try:
+        view.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, plan.keepalive)
+        view.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, plan.nodelay)
+    except OSError:
+        pass  # the client has gone already
+    finally:
+        view.detach()

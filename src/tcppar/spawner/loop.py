@@ -1,0 +1,202 @@
+"""The spawner's loop: take offers, make children, reap them, report."""
+
+import errno
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from typing import NoReturn
+
+import msgspec
+
+from tcppar.net import platform
+from tcppar.net.channel import Channel, ChannelClosed
+from tcppar.net.waiter import Waiter
+from tcppar.policy import faults
+from tcppar.policy.faults import Remedy
+from tcppar.policy.strikes import Strikes
+from tcppar.policy.timers import NEVER
+from tcppar.records import (
+    CHANNEL_DESCRIPTOR,
+    Busy,
+    ChildPlan,
+    Deliver,
+    Ended,
+    Failed,
+    Offer,
+    Order,
+    Ready,
+    Refused,
+    Report,
+    Retire,
+    Taken,
+)
+from tcppar.spawner import sandbox
+from tcppar.spawner.launch import Launcher
+
+_TOLERATED_STRIKES = 3
+# How many hand-overs, and for how many seconds, may wait to be reported together with what comes next.
+MOST_UNREPORTED = 3
+_LONGEST_UNREPORTED = 0.005
+_BEYOND_ANY_DESCRIPTOR = 1 << 20
+
+
+class Spawner:
+    """One spawner process.
+
+    It blocks in one place, and in sending reports: where the supervisor does not read them, it has nothing better to
+    do than to wait. When the supervisor is gone it goes on until its last child has ended.
+    """
+
+    def __init__(
+        self, channel: Channel[Order], waiter: Waiter, launcher: Launcher, *, children_can_be_found: bool
+    ) -> None:
+        self._can_be_found = children_can_be_found
+        self._channel = channel
+        self._waiter = waiter
+        self._launcher = launcher
+        self._numbers: dict[int, int] = {}
+        self._pids: dict[int, int] = {}
+        self._reports: list[Report] = []
+        self._ending = False
+        self._orphaned = False
+        self._own_size = 0
+        self._report_at = NEVER
+        self.fileno = channel.fileno
+
+    def run(self) -> None:
+        """Serve until there is nothing more to come and no child left."""
+        self._waiter.register(self)
+        while self._numbers or not self._ending:
+            for source in self._waiter.wait(self._report_at):
+                source.on_ready()
+            if self._waiter.signalled:
+                self._waiter.take_signals()
+                self._reap()
+            if self._reports and not self._may_wait():
+                self._report()
+
+    def _may_wait(self) -> bool:
+        """Whether what there is to report may wait for more: many children end within a millisecond.
+
+        Only a hand-over may, and briefly: the supervisor keeps its copy of the connection for so long, and would
+        run out of offers. Anything else is wanted at once; and so is a hand-over where nobody could find the child
+        if this process were killed before it tells of it.
+        """
+        reports = self._reports
+        if not self._can_be_found or len(reports) > MOST_UNREPORTED or not isinstance(reports[-1], Taken):
+            return False
+        now = time.monotonic()
+        if self._report_at is NEVER:
+            self._report_at = now + _LONGEST_UNREPORTED
+        return now < self._report_at
+
+    def on_ready(self) -> None:
+        """Obey what the supervisor asks for."""
+        try:
+            orders, descriptors = self._channel.receive_with_descriptors()
+        except (ChannelClosed, ConnectionError):
+            self._lose_supervisor()
+            return
+        for order in orders:
+            if isinstance(order, Deliver):
+                self._deliver(order)
+            elif isinstance(order, Retire):
+                self._ending = True
+            elif descriptors:
+                self._make_child(order, descriptors.pop(0))
+            else:
+                # The descriptor did not fit into our table; the supervisor has still got its own.
+                self._reports.append(Busy(order.number, errno.EMFILE, "recvmsg"))
+
+    def _lose_supervisor(self) -> None:
+        """Nobody gives orders or reads reports any more; the children that are there go on."""
+        self._ending = self._orphaned = True
+        self._waiter.unregister(self)
+
+    def _make_child(self, offer: Offer, descriptor: int) -> None:
+        started = time.monotonic()
+        try:
+            pid = self._launcher.launch(descriptor, offer)
+        except OSError as error:
+            self._reports.append(_no_child(offer, error))
+        else:
+            self._numbers[pid] = offer.number
+            self._pids[offer.number] = pid
+            self._reports.append(Taken(offer.number, pid, time.monotonic() - started))
+        finally:
+            os.close(descriptor)
+
+    def _deliver(self, order: Deliver) -> None:
+        # The child is not reaped before it leaves this table, so that the group cannot be another's.
+        if (pid := self._pids.get(order.number)) is not None:
+            try:
+                os.killpg(pid, order.signal)
+            except OSError:
+                pass  # ended just now, or run by a set-user-id program that is not ours to end
+
+    def _reap(self) -> None:
+        """Take every child that has ended; the only place that removes one."""
+        while self._numbers:
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            number = self._numbers.pop(pid, None)
+            if number is None:
+                continue
+            del self._pids[number]
+            self._launcher.clean_up(number)
+            self._reports.append(Ended(number, status, usage.ru_utime + usage.ru_stime, self._peak(usage)))
+
+    def _peak(self, usage: resource.struct_rusage) -> int | None:
+        """The child's largest size, unless the size that this process had when it made the child hides it."""
+        if usage.ru_maxrss > self._own_size:
+            self._own_size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return usage.ru_maxrss if usage.ru_maxrss > self._own_size else None
+
+    def _report(self) -> None:
+        reports, self._reports = self._reports, []
+        self._report_at = NEVER
+        if not self._orphaned:
+            try:
+                self._channel.send(reports)
+            except OSError:
+                self._lose_supervisor()
+
+
+def _no_child(offer: Offer, error: OSError) -> Report:
+    number = error.errno or 0
+    if faults.of_spawn(number) is Remedy.BACK_OFF:
+        return Busy(offer.number, number, "spawn")
+    return Failed(offer.number, f"{error.filename or 'the program'}: {faults.name(number)}")
+
+
+def _read_plan(channel: Channel[ChildPlan]) -> ChildPlan:
+    while not (plans := channel.receive()):
+        pass  # a long one comes in pieces
+    return plans[0]
+
+
+def main() -> NoReturn:
+    """Read the plan, enter its sandbox, say so, and serve."""
+    # What whoever started the server left open is for no child of ours.
+    os.closerange(CHANNEL_DESCRIPTOR + 1, _BEYOND_ANY_DESCRIPTOR)
+    end = socket.socket(fileno=CHANNEL_DESCRIPTOR)
+    end.set_inheritable(False)
+    plan = _read_plan(Channel(end, msgspec.msgpack.Decoder(ChildPlan)))
+    channel = Channel(end, msgspec.msgpack.Decoder(Order))
+    sandbox.default_signals()
+    try:
+        sandbox.enter(plan)
+    except sandbox.CannotEnter as error:
+        channel.send([Refused(str(error))])
+        sys.exit(1)
+    features = platform.detect()
+    waiter = Waiter(use_epoll=features.epoll, strikes=Strikes(_TOLERATED_STRIKES))
+    waiter.catch([signal.SIGCHLD])
+    channel.send([Ready()])
+    launcher = Launcher(plan, fast=features.fast_spawn)
+    Spawner(channel, waiter, launcher, children_can_be_found=features.subreaper).run()
+    sys.exit(0)

@@ -1,0 +1,282 @@
+"""One listener and how clients are accepted from it: strikes, resets, and the end without a loss."""
+
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+from tcppar.events import ListenerClosed, ListenerReset
+from tcppar.net.listener import Accepted, Listener
+from tcppar.net.opening import ListenerOptions
+from tcppar.policy import faults
+from tcppar.policy.faults import Remedy
+from tcppar.policy.strikes import Backoff, Strikes, Verdict
+
+if TYPE_CHECKING:
+    from tcppar.supervisor.core import Core
+
+# After new clients are led elsewhere, handshakes may be under way whose last packet is yet to come: this is how long
+# the listener stays to receive them. It covers the round trip of nearly every client (RFC 6298 expects less than 1 s).
+HANDSHAKE_GRACE = 0.2
+_REOPEN_FIRST_DELAY = 0.1
+_REOPEN_LONGEST_DELAY = 5.0
+
+
+class Phase(Enum):
+    """The life of an acceptor."""
+
+    SERVING = "new clients come here"
+    EMPTYING = "new clients go elsewhere, the queue is accepted to its end"
+    BROKEN = "its listener could not be opened again, which is tried until it can"
+    CLOSED = "done"
+
+
+class AcceptorOwner(Protocol):
+    """Whoever takes the connections: the service."""
+
+    name: str
+    look_again: bool
+
+    @property
+    def listener_options(self) -> ListenerOptions: ...
+    @property
+    def wants_clients(self) -> bool: ...
+    def admit(self, accepted: Accepted) -> None: ...
+    def on_new_acceptor(self, acceptor: "Acceptor") -> None: ...
+    def on_acceptor_closed(self, acceptor: "Acceptor") -> None: ...
+
+
+class Acceptor:
+    """Accepts from one listener for its owner.
+
+    Args:
+        listener: open, not watched yet.
+        owner: takes what is accepted. It changes when a reload gives the listener to another service.
+        strikes: how many unexpected failures in a row are tolerated.
+    """
+
+    def __init__(self, listener: Listener, owner: AcceptorOwner, core: "Core", strikes: int) -> None:
+        self.listener = listener
+        self.owner = owner
+        self.phase = Phase.SERVING
+        self.announced = False
+        self._core = core
+        self._strikes = Strikes(strikes)
+        self._paused = False
+        self._closes_when_empty = False
+        self._successor: Acceptor | None = None
+        self._predecessor: Acceptor | None = None
+        self._reset_asked: str | None = None
+        self._reopen = Backoff(_REOPEN_FIRST_DELAY, _REOPEN_LONGEST_DELAY)
+        self.fileno = listener.fileno
+        self._watched = False
+
+    @property
+    def _place(self) -> str:
+        return str(self.listener)
+
+    def move_to(self, owner: AcceptorOwner, options: ListenerOptions) -> None:
+        """A reload: serve this owner with these options from now on. Queued clients are not touched."""
+        if owner is not self.owner:
+            self.owner.on_acceptor_closed(self)
+            self.owner = owner
+            owner.on_new_acceptor(self)
+        if self.phase is Phase.SERVING:
+            self.listener.apply(options)
+
+    def tolerate(self, strikes: int) -> None:
+        """Change how many strikes in a row are tolerated."""
+        self._strikes.tolerated = strikes
+
+    def look_or_not(self, wanted: bool) -> None:
+        """Watch the listener if its clients are wanted now; else leave them in the kernel's queue."""
+        wanted = wanted and not self._paused and self.phase is not Phase.BROKEN
+        if wanted and not self._watched:
+            self._watch()
+        elif self._watched and not wanted:
+            self._unwatch()
+        if wanted and self._closes_when_empty:
+            self.owner.look_again = True  # until it is closed
+            self._empty()
+
+    def on_ready(self) -> None:
+        """Accept one client. One a pass: the next pass comes soon, and nobody else has to wait for a long queue."""
+        if self.owner.wants_clients:
+            self._accept_one()
+
+    def _accept_one(self) -> bool:
+        """Accept one client; whether there was one."""
+        try:
+            accepted = self.listener.accept()
+        except OSError as error:
+            self._failed(error.errno or 0)
+            return False
+        if not self._strikes.clean:
+            self._strikes.success()
+        if self._core.accept_failing:
+            self._core.accept_worked()
+        self.owner.admit(accepted)
+        return True
+
+    def _failed(self, error: int) -> None:
+        remedy = faults.of_accept(error)
+        if remedy is Remedy.COUNT:
+            self._core.counters.client_faults += 1
+            self._core.fault(("client", error), "accept", error, "the client's fault, counted", self.owner.name)
+        elif remedy is Remedy.BACK_OFF:
+            self._core.accept_fell_short(error)
+        elif remedy is Remedy.STRIKE:
+            self.strike("accept", error)
+
+    def strike(self, call: str, error: int) -> None:
+        """Something failed that was not to be expected."""
+        self._core.counters.strikes += 1
+        verdict = self._strikes.strike()
+        told = "tolerated" if verdict is Verdict.TOLERATE else "too many in a row, the listener is reset"
+        self._core.fault(("strike", self._place, verdict), call, error, told, self.owner.name)
+        if verdict is Verdict.RESET:
+            self.reset(f"after {self._strikes.tolerated + 1} failures of {call} in a row: {faults.name(error)}")
+            self._pause(self._strikes.pause())
+
+    def _pause(self, seconds: float) -> None:
+        if seconds and not self._paused:
+            self._paused = self.owner.look_again = True
+            self._core.timers.at(self._core.later(seconds), self._resume)
+
+    def _resume(self) -> None:
+        self._paused = False
+        self.owner.look_again = True
+
+    def reset(self, reason: str) -> None:
+        """Put a new listener in this one's place, without losing anybody where the system can do that.
+
+        While an earlier reset is under way, it is remembered and done afterwards: a storm of requests gives one reset
+        after the other, never a heap of listeners.
+        """
+        if self.phase is not Phase.SERVING or self.listener.inherited:
+            return
+        if self._predecessor is not None:
+            self._reset_asked = reason
+            return
+        options = self.owner.listener_options
+        try:
+            beside = self.listener.open_beside(options)
+        except OSError as error:
+            self._core.fault(
+                ("reset", self._place), "reset", error.errno or 0, "the old listener goes on", self.owner.name
+            )
+            return
+        if beside is None:
+            self._open_again(options)
+        else:
+            self._hand_on_to(beside)
+        self._core.counters.resets += 1
+        self._core.log.emit(
+            ListenerReset(
+                service=self.owner.name, address=str(self.listener), reason=reason, lossless=beside is not None
+            )
+        )
+
+    def _hand_on_to(self, listener: Listener) -> None:
+        successor = Acceptor(listener, self.owner, self._core, self._strikes.tolerated)
+        # Strikes in a row and their pauses go on counting: a fault that a reset does not mend stays one fault.
+        successor._strikes = self._strikes
+        successor._predecessor = self
+        successor.announced = self.announced
+        self._successor = successor
+        self.owner.on_new_acceptor(successor)
+        self._empty_after_grace()
+
+    def _open_again(self, options: ListenerOptions) -> None:
+        if self.phase is not Phase.BROKEN:
+            self._accept_the_queue()
+            self._unwatch()
+        try:
+            self.listener = self.listener.open_again(options)
+        except OSError as error:
+            self.phase = Phase.BROKEN
+            self._core.fault(
+                ("reopen", self._place), "open again", error.errno or 0, "tried until it works", self.owner.name
+            )
+            self._core.timers.at(self._core.later(self._reopen.fail()), lambda: self._open_again(options))
+            return
+        self._reopen.succeed()
+        self.phase = Phase.SERVING
+        self.owner.look_again = True
+        self.fileno = self.listener.fileno
+
+    def _accept_the_queue(self) -> None:
+        """Accept all that wait, also beyond the limits, for the close that follows would refuse them."""
+        while True:
+            try:
+                accepted = self.listener.accept()
+            except OSError:
+                return
+            self.owner.admit(accepted)
+
+    def retire(self) -> None:
+        """A planned end: let no new client in, accept the queue to its end, close."""
+        if self.phase is Phase.BROKEN:
+            self._finish()
+        elif self.phase is Phase.SERVING:
+            try:
+                self.listener.turn_away()
+            except OSError as error:
+                told = "a client that comes in the last moment may be refused"
+                self._core.fault(("retire", self._place), "close", error.errno or 0, told, self.owner.name)
+            self._empty_after_grace()
+
+    def _empty_after_grace(self) -> None:
+        self.phase = Phase.EMPTYING
+        self._core.timers.at(self._core.later(HANDSHAKE_GRACE), self._close_when_empty)
+
+    def _close_when_empty(self) -> None:
+        self._closes_when_empty = self.owner.look_again = True
+
+    def _empty(self) -> None:
+        """Accept what is left, as far as there is room; close when nothing is."""
+        while self.owner.wants_clients:
+            try:
+                accepted = self.listener.accept()
+            except BlockingIOError:
+                self._finish()
+                return
+            except OSError as error:
+                self._failed(error.errno or 0)
+                return
+            self.owner.admit(accepted)
+
+    def abandon(self) -> None:
+        """Close at once; the system refuses what is still queued."""
+        if self.phase is not Phase.CLOSED:
+            self._finish()
+
+    def _finish(self) -> None:
+        self._unwatch()
+        self.phase = Phase.CLOSED
+        self.listener.close()
+        if self._successor is not None:
+            self._successor._after_predecessor()
+        else:
+            self._core.log.emit(ListenerClosed(service=self.owner.name, address=str(self.listener)))
+        self.owner.on_acceptor_closed(self)
+
+    def _after_predecessor(self) -> None:
+        self._predecessor = None
+        if self.phase is not Phase.CLOSED:
+            self.listener.stand_alone()
+        if self._reset_asked is not None:
+            reason, self._reset_asked = self._reset_asked, None
+            self.reset(reason)
+
+    def _watch(self) -> None:
+        try:
+            self._core.waiter.register(self)
+        except OSError as error:
+            self.owner.look_again = True
+            self._core.accept_fell_short(error.errno or 0)
+        else:
+            self._watched = True
+
+    def _unwatch(self) -> None:
+        if self._watched:
+            self._watched = False
+            self._core.waiter.unregister(self)

@@ -1,0 +1,142 @@
+"""What children write to descriptor 2, made into records.
+
+One socket serves all children of a pool: the kernel tells with each piece which process wrote it (SO_PASSCRED), so
+that a line gets its connection's id at no cost for the many children that never write one. Where that does not exist
+it is a pipe, and lines have no id.
+"""
+
+import os
+import socket
+import struct
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tcppar.events import ChildOutput
+
+if TYPE_CHECKING:
+    from tcppar.supervisor.core import Core
+    from tcppar.supervisor.table import Table
+
+_CREDENTIALS = struct.Struct("3i")
+_READ_SIZE = 65536
+_LONGEST_LINE = 8192
+# A child may write before its spawner reports it, and its end may be reported before its last words are read: such
+# text waits for the other news this long.
+_PATIENCE = 0.1
+# While the log is written more slowly than children write, they wait as for any reader.
+_PAUSE = 0.02
+
+
+class ChildLog:
+    """Reads lines; `writer` is the descriptor that children get."""
+
+    def __init__(self, service: str, core: "Core", table: "Table") -> None:
+        self._service = service
+        self._core = core
+        self._table = table
+        self._unfinished: dict[int | None, bytes] = {}
+        self._strangers: set[int | None] = set()
+        self._socket: socket.socket | None = None
+        if core.features.credentials:
+            reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            self._socket = reader
+            self._reader, self.writer = reader.fileno(), writer.detach()
+        else:
+            self._reader, self.writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        core.waiter.register(self)
+        core.child_logs.add(self)
+
+    def fileno(self) -> int:
+        """The end that is read."""
+        return self._reader
+
+    def close_writer(self) -> None:
+        """No further spawner will get it; the reading ends when the last child has."""
+        if self.writer >= 0:
+            os.close(self.writer)
+            self.writer = -1
+
+    def on_ready(self) -> None:
+        """Read one piece."""
+        if self._core.log.congested:
+            self._core.waiter.unregister(self)
+            self._core.timers.at(self._core.later(_PAUSE), self._look_again)
+            return
+        try:
+            data, pid = self._read()
+        except BlockingIOError:
+            return
+        except OSError:
+            data, pid = b"", None
+        if not data:
+            self.finish()
+            return
+        self._unfinished[pid] = self._unfinished.get(pid, b"") + data
+        if pid in self._strangers:
+            return
+        if pid and not self._table.knows(pid):
+            self._strangers.add(pid)
+            self._core.timers.at(self._core.later(_PATIENCE), partial(self._settle, pid))
+            return
+        self._tell_lines(pid)
+
+    def _look_again(self) -> None:
+        if self in self._core.child_logs:
+            self._core.waiter.register(self)
+
+    def _read(self) -> tuple[bytes, int | None]:
+        if self._socket is None:
+            return os.read(self._reader, _READ_SIZE), None
+        data, ancillary, _, _ = self._socket.recvmsg(_READ_SIZE, socket.CMSG_SPACE(_CREDENTIALS.size))
+        for _, kind, payload in ancillary:
+            if kind == socket.SCM_CREDENTIALS:
+                return data, _CREDENTIALS.unpack(payload)[0]
+        return data, None
+
+    def on_end(self, pid: int) -> None:
+        """A child has ended: a last line without an end is one all the same."""
+        # In a pipe nobody knows whose it is: it may be that of the child that has ended.
+        if self._unfinished:
+            whose = pid if self._socket is not None else None
+            self._core.timers.at(self._core.later(_PATIENCE), partial(self._settle, whose))
+
+    def _settle(self, pid: int | None) -> None:
+        self._strangers.discard(pid)
+        if pid in self._unfinished:
+            self._tell_lines(pid)
+            if pid is None or not self._table.is_open(pid):
+                self._tell_rest(pid)
+
+    def _tell_lines(self, pid: int | None) -> None:
+        *lines, rest = self._unfinished.pop(pid).split(b"\n")
+        for line in lines:
+            self._tell(pid, line)
+        if rest:
+            self._unfinished[pid] = rest
+        if len(rest) > _LONGEST_LINE:
+            self._tell_rest(pid)
+
+    def _tell_rest(self, pid: int | None) -> None:
+        if rest := self._unfinished.pop(pid, b""):
+            self._tell(pid, rest)
+
+    def _tell(self, pid: int | None, line: bytes) -> None:
+        for start in range(0, len(line) or 1, _LONGEST_LINE):
+            text = line[start : start + _LONGEST_LINE].decode(errors="backslashreplace").rstrip("\r")
+            self._core.log.emit(
+                ChildOutput(service=self._service, id=self._table.id_of_writer(pid), pid=pid, line=text)
+            )
+
+    def finish(self) -> None:
+        """Nothing more is to come, or to be waited for."""
+        for pid in list(self._unfinished):
+            self._tell_lines(pid)
+            self._tell_rest(pid)
+        self._core.waiter.unregister(self)
+        self._core.child_logs.discard(self)
+        if self._socket is not None:
+            self._socket.close()
+        else:
+            os.close(self._reader)

@@ -1,0 +1,92 @@
+"""What all parts of the supervisor share: the time, the waiter, the deadlines, the table, the way to the log."""
+
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from tcppar.events import Event, Fault
+from tcppar.net.platform import Features
+from tcppar.net.waiter import Waiter
+from tcppar.policy import faults
+from tcppar.policy.strikes import Backoff
+from tcppar.policy.throttle import Throttle
+from tcppar.policy.timers import Timers
+from tcppar.settings import LogFormat
+
+if TYPE_CHECKING:
+    from tcppar.supervisor.child_log import ChildLog
+
+
+class EventLog(Protocol):
+    """Where events go."""
+
+    def emit(self, event: Event) -> None: ...
+    @property
+    def congested(self) -> bool: ...
+    @property
+    def due_at(self) -> float: ...
+    def flush(self) -> None: ...
+    def finish(self, patience: float, /) -> None: ...
+    def use(self, log_format: LogFormat, /) -> None: ...
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the server did in its life."""
+
+    accepted: int = 0
+    ended: int = 0
+    refused: int = 0
+    strikes: int = 0
+    resets: int = 0
+    client_faults: int = 0
+
+
+# A shortage is looked at again this soon, and ever more seldom: the processor stays idle, and its end is not missed
+# for long.
+SHORTAGE_FIRST_DELAY = 0.05
+SHORTAGE_LONGEST_DELAY = 1.0
+
+
+@dataclass(slots=True)
+class Core:
+    """Shared by reference; `now` is the monotonic time of the current pass of the loop."""
+
+    waiter: Waiter
+    log: EventLog
+    features: Features
+    id_prefix: str
+    now: float = field(default_factory=time.monotonic)
+    timers: Timers = field(default_factory=Timers)
+    throttle: Throttle = field(default_factory=Throttle)
+    counters: Counters = field(default_factory=Counters)
+    child_logs: set["ChildLog"] = field(default_factory=set)
+    """Those that can still bring something."""
+    short_of_descriptors: bool = False
+    """No descriptor, buffer or memory was left for an accept: no listener is watched until the next try."""
+    accept_failing: bool = False
+    """Whether the last accept failed for such a want."""
+    _shortage: Backoff = field(default_factory=lambda: Backoff(SHORTAGE_FIRST_DELAY, SHORTAGE_LONGEST_DELAY))
+
+    def later(self, seconds: float) -> float:
+        """The deadline `seconds` from now, by the clock itself: this pass may have taken long."""
+        return time.monotonic() + seconds
+
+    def fault(self, kind: object, what: str, error: int, remedy: str, service: str | None = None) -> None:
+        """Tell of a failure that is lived through, at most once a period for each `kind`."""
+        if count := self.throttle.note(kind, self.now):
+            self.log.emit(Fault(what=what, error=faults.name(error), remedy=remedy, count=count, service=service))
+
+    def accept_fell_short(self, error: int) -> None:
+        """An accept failed for want of something: look at no listener for a while."""
+        self.accept_failing = True
+        self.fault(("accept", error), "accept", error, "clients wait in the kernel's queue until it is over")
+        if not self.short_of_descriptors:
+            self.short_of_descriptors = True
+            self.timers.at(self.later(self._shortage.fail()), partial(setattr, self, "short_of_descriptors", False))
+
+    def accept_worked(self) -> None:
+        """An accept worked: the next shortage is a new one."""
+        self._shortage.succeed()
+        self.accept_failing = False

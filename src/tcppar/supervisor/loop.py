@@ -1,0 +1,255 @@
+"""The supervisor's loop: wait, accept, hand over, keep house. Starting, reloading and stopping are states of it."""
+
+import signal
+import time
+from collections.abc import Callable
+from enum import Enum
+from signal import Signals
+
+from tcppar.config import Config
+from tcppar.errors import ConfigurationError, SystemRefused
+from tcppar.events import Listening, Reloaded, ReloadFailed, Stopped, Stopping
+from tcppar.policy.strikes import Verdict
+from tcppar.supervisor.core import Core
+from tcppar.supervisor.reaper import Reaper
+from tcppar.supervisor.rollout import Rollout
+from tcppar.supervisor.service import Service
+from tcppar.supervisor.table import Table
+
+CAUGHT = (
+    Signals.SIGCHLD,
+    Signals.SIGTERM,
+    Signals.SIGINT,
+    Signals.SIGHUP,
+    Signals.SIGUSR1,
+)
+# Their default is to end the process, which nobody who sends them to a server means.
+IGNORED = (Signals.SIGUSR2, Signals.SIGALRM, Signals.SIGVTALRM, Signals.SIGPIPE, Signals.SIGIO)
+
+_LAST_SECONDS = 2.0
+
+
+class Phase(Enum):
+    """The life of a server. Each asked-for stop goes one step further."""
+
+    STARTING = "nothing is accepted yet"
+    SERVING = "clients are served"
+    DRAINING = "no new clients, children finish by themselves"
+    TERMINATING = "children are asked to end"
+    KILLING = "children are ended"
+    DISMISSING = "no connection is left, the spawners end"
+    STOPPED = "done"
+
+
+class Supervisor:
+    """The parent of it all.
+
+    Args:
+        config: what to serve.
+        reread: reads the configuration again (SIGHUP); raises ConfigurationError.
+        announce: called once, when every listener is open and served.
+    """
+
+    def __init__(
+        self, config: Config, core: Core, *, reread: Callable[[], Config], announce: Callable[[], None]
+    ) -> None:
+        self._core = core
+        self._reread = reread
+        self._announce = announce
+        self._table = Table(core)
+        self._reaper = Reaper(core, self._table)
+        self._services: dict[str, Service] = {}
+        self._leaving: list[Service] = []
+        self._phase = Phase.STARTING
+        self._start_refused: str | None = None
+        self._rollout: Rollout | None = None
+        self._reload_asked = False
+        self._first_config = config
+        core.waiter.on_strike = self._wait_failed
+
+    def run(self) -> None:
+        """Serve until a stop is asked for and done.
+
+        Raises:
+            SystemRefused: it cannot start.
+        """
+        core = self._core
+        waiter, timers, log = core.waiter, core.timers, core.log
+        self._begin()
+        while self._phase is not Phase.STOPPED:
+            ready = waiter.wait(min(timers.next_at, log.due_at))
+            core.now = now = time.monotonic()
+            for source in ready:
+                source.on_ready()
+            if waiter.signalled:
+                for number in waiter.take_signals():
+                    self._obey(number)
+            if now >= timers.next_at:
+                timers.run_due(now)
+            self._tend()
+            if now >= log.due_at:
+                log.flush()
+        log.finish(_LAST_SECONDS)
+        if self._start_refused is not None:
+            raise SystemRefused(self._start_refused)
+
+    def _begin(self) -> None:
+        self._core.waiter.catch(CAUGHT)
+        for number in IGNORED:
+            signal.signal(number, signal.SIG_IGN)
+        self._roll_out(self._first_config)
+        self._tend()  # if it was refused at once, there is nothing to wait for
+
+    def _tend(self) -> None:
+        for service in self._services.values():
+            service.tend()
+        if self._leaving or self._phase is not Phase.SERVING:
+            self._let_go()
+
+    # Signals.
+
+    def _obey(self, number: int) -> None:
+        if number == Signals.SIGCHLD:
+            self._reaper.reap()
+        elif number == Signals.SIGUSR1:
+            self._reset_all("asked for by SIGUSR1")
+        elif number == Signals.SIGHUP:
+            self._reload()
+        else:
+            self._stop(Signals(number))
+
+    def _wait_failed(self, error: OSError, verdict: Verdict) -> None:
+        self._core.counters.strikes += 1
+        told = "tolerated" if verdict is Verdict.TOLERATE else "too many in a row, every listener is reset"
+        self._core.fault(("wait", verdict), "wait", error.errno or 0, told)
+        if verdict is Verdict.RESET:
+            self._reset_all("after too many failures of the wait in a row")
+
+    def _reset_all(self, reason: str) -> None:
+        for service in self._services.values():
+            for acceptor in list(service.acceptors):
+                acceptor.reset(reason)
+
+    # Starting and reloading.
+
+    def _roll_out(self, config: Config) -> None:
+        self._rollout = Rollout(
+            config,
+            self._services,
+            self._core,
+            self._table,
+            self._reaper,
+            on_ready=self._switch,
+            on_refused=self._rollout_refused,
+        )
+        self._rollout.prepare()
+
+    def _reload(self) -> None:
+        if self._phase not in (Phase.STARTING, Phase.SERVING):
+            return
+        if self._rollout is not None:
+            self._reload_asked = True  # the file may have changed since the one under way was read
+            return
+        try:
+            config = self._reread()
+        except ConfigurationError as error:
+            self._core.log.emit(ReloadFailed(mistakes=error.mistakes))
+            return
+        self._roll_out(config)
+
+    def _switch(self, rollout: Rollout) -> None:
+        switched = rollout.switch()
+        self._leaving.extend(switched.leaving)
+        self._core.log.use(rollout.config.server.log_format)
+        if self._phase is Phase.STARTING:
+            self._phase = Phase.SERVING
+            self._say_listening()
+            self._announce()
+        else:
+            removed = tuple(service.name for service in switched.leaving)
+            self._core.log.emit(Reloaded(added=switched.added, changed=switched.changed, removed=removed))
+            self._say_listening()
+        self._rollout_over()
+
+    def _say_listening(self) -> None:
+        for service in self._services.values():
+            for acceptor in service.acceptors:
+                if not acceptor.announced:
+                    acceptor.announced = True
+                    self._core.log.emit(Listening(address=str(acceptor.listener), service=service.name))
+
+    def _rollout_refused(self, reasons: list[str]) -> None:
+        if self._phase is Phase.STARTING:
+            self._start_refused = "; ".join(reasons)
+            self._dismiss()
+        else:
+            self._core.log.emit(ReloadFailed(mistakes=tuple(reasons)))
+        self._rollout_over()
+
+    def _rollout_over(self) -> None:
+        self._rollout = None
+        if self._reload_asked:
+            self._reload_asked = False
+            self._core.timers.at(self._core.now, self._reload)
+
+    # Stopping.
+
+    def _stop(self, number: Signals) -> None:
+        """The first request drains; SIGINT again, from somebody at the terminal, hurries one step further."""
+        if self._phase in (Phase.STARTING, Phase.SERVING):
+            if self._rollout is not None:
+                self._rollout.give_up(f"stopped by {number.name}")
+            self._start_refused = None
+            self._core.log.emit(Stopping(reason=number.name, connections=len(self._table)))
+            self._phase = Phase.DRAINING
+            self._for_all(Service.stop)
+        elif number is Signals.SIGINT and self._phase is Phase.DRAINING:
+            self._phase = Phase.TERMINATING
+            self._for_all(Service.terminate)
+        elif number is Signals.SIGINT and self._phase is Phase.TERMINATING:
+            self._phase = Phase.KILLING
+            self._for_all(Service.kill)
+
+    def _for_all(self, do: Callable[[Service], None]) -> None:
+        for service in (*self._services.values(), *self._leaving):
+            do(service)
+
+    def _let_go(self) -> None:
+        """Part with what is finished; when nothing is left, with the spawners, and then with the loop."""
+        for service in list(self._leaving):
+            service.tend()
+            if service.finished:
+                self._leaving.remove(service)
+                service.dismiss()
+        stopping = self._phase in (Phase.DRAINING, Phase.TERMINATING, Phase.KILLING)
+        if stopping and not self._leaving and all(service.finished for service in self._services.values()):
+            self._for_all(Service.dismiss)
+            self._dismiss()
+        if self._phase is Phase.DISMISSING and not self._reaper.spawners and not self._core.child_logs:
+            self._phase = Phase.STOPPED
+            self._say_stopped()
+
+    def _dismiss(self) -> None:
+        self._phase = Phase.DISMISSING
+        self._core.timers.at(self._core.later(_LAST_SECONDS), self._end_spawners)
+
+    def _end_spawners(self) -> None:
+        """Wait no longer for spawners, nor for what somebody might still write who has a child's descriptor 2."""
+        for spawner in self._reaper.spawners:
+            spawner.kill()
+        for child_log in list(self._core.child_logs):
+            child_log.finish()
+
+    def _say_stopped(self) -> None:
+        if self._start_refused is None:
+            c = self._core.counters
+            self._core.log.emit(
+                Stopped(
+                    accepted=c.accepted,
+                    ended=c.ended,
+                    refused=c.refused,
+                    strikes=c.strikes,
+                    resets=c.resets,
+                    client_faults=c.client_faults,
+                )
+            )

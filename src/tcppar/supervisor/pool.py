@@ -1,0 +1,224 @@
+"""The spawners of a service that share one plan: chosen from, grown by need, replaced when one dies."""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from tcppar.config import ServiceConfig, child_plan
+from tcppar.events import SpawnerDied, SpawnerStarted
+from tcppar.policy import growth
+from tcppar.policy.strikes import Backoff
+from tcppar.records import Busy, ChildPlan, Ended, Failed, Ready, Refused, Report, StderrMode, Taken
+from tcppar.supervisor.child_log import ChildLog
+from tcppar.supervisor.spawner_process import MOST_OFFERS, SpawnerProcess, SpawnerState
+from tcppar.supervisor.table import Connection, Table
+
+if TYPE_CHECKING:
+    from tcppar.supervisor.core import Core
+    from tcppar.supervisor.reaper import Reaper
+
+_RESTART_FIRST_DELAY = 0.05
+_RESTART_LONGEST_DELAY = 5.0
+
+
+# Members of an enum are looked up slowly: this one is asked for at every hand-over.
+_READY = SpawnerState.READY
+
+
+class PoolOwner(Protocol):
+    """Whoever hands connections to the pool's spawners."""
+
+    name: str
+
+    def on_taken(self, spawner: SpawnerProcess, taken: Taken) -> None: ...
+    def on_not_taken(self, connection: Connection, report: Busy | Failed) -> None: ...
+    def end(self, connection: Connection, ended: Ended) -> None: ...
+    def offer_again(self, connection: Connection) -> None: ...
+
+
+class Pool:
+    """Spawners with the same plan.
+
+    Args:
+        owner: the service.
+        config: the settings they are made for.
+
+    Attributes:
+        may_be_small: whether it is worth asking if another spawner is needed.
+        on_first_ready: called once: with None when the first spawner is ready, with the reason if it cannot be.
+
+    Raises:
+        OSError: a directory or a descriptor that it needs cannot be had.
+    """
+
+    def __init__(self, owner: PoolOwner, config: ServiceConfig, core: "Core", table: Table, reaper: "Reaper") -> None:
+        self._owner = owner
+        self._core = core
+        self._reaper = reaper
+        self.take_settings(config)
+        self.plan = _plan_with_directory(config, core)
+        self.spawners: list[SpawnerProcess] = []
+        self.on_first_ready: Callable[[str | None], None] | None = None
+        self._retired = False
+        self._restart = Backoff(_RESTART_FIRST_DELAY, _RESTART_LONGEST_DELAY)
+        self._may_start_at = 0.0
+        self._processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._child_log: ChildLog | None = None
+        if config.settings.stderr is StderrMode.LOG:
+            self._child_log = ChildLog(config.name, core, table)
+
+    def take_settings(self, config: ServiceConfig) -> None:
+        """Go on with settings that make the same children."""
+        self.config = config
+        self._share = config.settings.connections_per_spawner
+        self.may_be_small = True
+
+    def start_one(self) -> None:
+        """Start a spawner.
+
+        Raises:
+            OSError: the system is short of something.
+        """
+        spawner = self._start()
+        self.spawners.append(spawner)
+        self._reaper.expect(self, spawner)
+        self._core.log.emit(SpawnerStarted(service=self._owner.name, pid=spawner.pid, spawners=len(self.spawners)))
+
+    def _start(self) -> SpawnerProcess:
+        if self._child_log is not None:
+            return SpawnerProcess(self, self._core, self.plan, self._child_log.writer)
+        if self.config.settings.stderr is StderrMode.INHERIT:
+            return SpawnerProcess(self, self._core, self.plan, 2)
+        null = os.open(os.devnull, os.O_WRONLY)
+        try:
+            return SpawnerProcess(self, self._core, self.plan, null)
+        finally:
+            os.close(null)
+
+    def choose(self) -> SpawnerProcess | None:
+        """The spawner with the least to do among those that may be asked; None if there is none."""
+        share = self._share
+        # An offer in hand delays the next by the making of a process, which is as bad as many children.
+        weight_of_offer = share // MOST_OFFERS + 1
+        chosen, least = None, sys.maxsize
+        for spawner in self.spawners:
+            load = len(spawner.children) + len(spawner.offered) * weight_of_offer
+            if load < least and len(spawner.offered) < MOST_OFFERS and spawner.state is _READY:
+                chosen, least = spawner, load
+        # Only in these cases, and after an end or a start, can it be that another one is needed.
+        if chosen is None or least >= share:
+            self.may_be_small = True
+        return chosen
+
+    def grow(self, waiting: int) -> None:
+        """Start another spawner if one is needed, and none has just failed."""
+        self.may_be_small = False
+        if self._retired or self._core.now < self._may_start_at:
+            return
+        ready = [len(spawner.children) for spawner in self.spawners if spawner.state is SpawnerState.READY]
+        settings = self.config.settings
+        if growth.wants_another(
+            ready,
+            starting=sum(spawner.state is SpawnerState.STARTING for spawner in self.spawners),
+            waiting=waiting,
+            processors=self._processors,
+            per_spawner=settings.connections_per_spawner,
+            fixed=settings.spawners,
+        ):
+            try:
+                self.start_one()
+            except OSError as error:
+                self._start_failed(error.errno or 0)
+
+    def _start_failed(self, error: int) -> None:
+        self._core.fault(
+            ("spawner", self._owner.name), "start a spawner", error, "tried again until it works", self._owner.name
+        )
+        self._hold_off()
+
+    def _hold_off(self) -> None:
+        """Start none for a while; the timer makes the loop look again."""
+        self._may_start_at = self._core.later(self._restart.fail())
+        self._core.timers.at(self._may_start_at, partial(setattr, self, "may_be_small", True))
+
+    def on_report(self, spawner: SpawnerProcess, report: Report) -> None:
+        """A spawner reports."""
+        if isinstance(report, Taken):
+            self._owner.on_taken(spawner, report)
+        elif isinstance(report, Ended):
+            connection = spawner.children.pop(report.number)
+            self._owner.end(connection, report)
+            if self._child_log is not None:
+                self._child_log.on_end(connection.pid)
+        elif isinstance(report, Ready):
+            if spawner.state is SpawnerState.STARTING:
+                spawner.state = SpawnerState.READY
+            self._restart.succeed()
+            self.may_be_small = True
+            self._first(None)
+        elif isinstance(report, Refused):
+            self._first(report.reason)
+        else:
+            self._owner.on_not_taken(spawner.offered.pop(report.number), report)
+
+    def _first(self, reason: str | None) -> None:
+        if self.on_first_ready is not None:
+            called, self.on_first_ready = self.on_first_ready, None
+            called(reason)
+
+    def on_channel_closed(self, spawner: SpawnerProcess) -> None:
+        """A spawner is ending unasked. What it did not answer is settled when it is reaped, not before: until
+        then a child of its making could still be on the way."""
+
+    def on_exit(self, spawner: SpawnerProcess, outcome: str) -> None:
+        """A spawner was reaped, and what it had said is read. Its children are not its any more."""
+        self.spawners.remove(spawner)
+        self.may_be_small = True
+        self._first(f"its spawner ended, {outcome}")
+        if not self._retired:
+            self._core.log.emit(
+                SpawnerDied(
+                    service=self._owner.name,
+                    pid=spawner.pid,
+                    outcome=outcome,
+                    children=len(spawner.children),
+                    offers=len(spawner.offered),
+                )
+            )
+            if not spawner.children and not spawner.offered:
+                self._hold_off()
+        for connection in reversed(spawner.offered.values()):
+            self._owner.offer_again(connection)
+        spawner.offered.clear()
+        self._clean_up()
+
+    def retire(self) -> None:
+        """Take no more connections; the spawners end with their last children."""
+        self._retired = True
+        for spawner in self.spawners:
+            spawner.retire()
+        if self._child_log is not None:
+            self._child_log.close_writer()
+        self._clean_up()
+
+    def _clean_up(self) -> None:
+        # Orphans may still use their control files; they are few, and the files go with the next start's directory.
+        if self._retired and not self.spawners and self.plan.control_directory:
+            shutil.rmtree(self.plan.control_directory, ignore_errors=True)
+
+
+def _plan_with_directory(config: ServiceConfig, core: "Core") -> ChildPlan:
+    """The plan, with a private directory for control files, owned by the children's user, if it wants them."""
+    plan = child_plan(config, core.id_prefix, os.environ, options_inherited=core.features.inherited_options)
+    if plan.control_file is None:
+        return plan
+    directory = tempfile.mkdtemp(prefix=f"tcppar-{config.name}-")
+    if config.identity is not None:
+        os.chown(directory, config.identity.uid, config.identity.gid)
+    return msgspec.structs.replace(plan, control_directory=directory)

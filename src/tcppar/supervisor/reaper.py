@@ -1,0 +1,132 @@
+"""Every process that ends as our child: spawners, orphans of spawners that died, and strangers (we may be pid 1)."""
+
+import os
+import signal
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from tcppar.child import control_file
+from tcppar.policy import outcome
+from tcppar.records import ChildPlan, Ended, Report, Taken
+from tcppar.supervisor.service import signal_group
+from tcppar.supervisor.spawner_process import SpawnerProcess
+from tcppar.supervisor.table import Connection, Table
+
+if TYPE_CHECKING:
+    from tcppar.supervisor.core import Core
+
+# Where orphans do not become our children, nobody tells of their end: they are looked at this often.
+_ORPHAN_PERIOD = 1.0
+
+
+class SpawnerPool(Protocol):
+    """Whoever has to know of a spawner's end."""
+
+    plan: ChildPlan
+
+    def on_report(self, spawner: SpawnerProcess, report: Report) -> None: ...
+    def on_exit(self, spawner: SpawnerProcess, outcome: str) -> None: ...
+
+
+class Reaper:
+    """Waits for ended processes, without ever blocking."""
+
+    def __init__(self, core: "Core", table: Table) -> None:
+        self._core = core
+        self._table = table
+        self._control_files: dict[int, str] = {}
+        self._spawners: dict[int, tuple[SpawnerPool, SpawnerProcess]] = {}
+
+    def expect(self, pool: SpawnerPool, spawner: SpawnerProcess) -> None:
+        """This spawner is a child of ours."""
+        self._spawners[spawner.pid] = (pool, spawner)
+
+    @property
+    def spawners(self) -> list[SpawnerProcess]:
+        """All spawners that live."""
+        return [spawner for _, spawner in self._spawners.values()]
+
+    def reap(self) -> None:
+        """Take all that have ended. After SIGCHLD, of which several may have come as one."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if (entry := self._spawners.pop(pid, None)) is not None:
+                self._spawner_ended(*entry, status)
+            elif (connection := self._table.of_pid(pid)) is not None:
+                self._orphan_ended(connection, Ended(0, status, usage.ru_utime + usage.ru_stime, None))
+
+    def _spawner_ended(self, pool: SpawnerPool, spawner: SpawnerProcess, status: int) -> None:
+        spawner.read_to_the_end()
+        if self._core.features.subreaper:
+            self._find_unreported(pool, spawner)
+        pool.on_exit(spawner, outcome.in_words(status))
+        children, spawner.children = list(spawner.children.values()), {}
+        for connection in children:
+            connection.holder = None
+            if path := control_file.path_of(pool.plan.control_directory, self._table.id_of(connection)):
+                self._control_files[connection.number] = path
+            self._look_after(connection)
+
+    def _find_unreported(self, pool: SpawnerPool, spawner: SpawnerProcess) -> None:
+        """It may have made a child and died before it said so: offered again, that connection would get two."""
+        if not spawner.offered:
+            return
+        wanted = {
+            f"TCPPAR_CONNECTION_ID={self._table.id_of(connection)}".encode(): number
+            for number, connection in spawner.offered.items()
+        }
+        for pid in _own_children():
+            if pid not in self._spawners and not self._table.is_open(pid):
+                for variable in _environment_of(pid) & wanted.keys():
+                    pool.on_report(spawner, Taken(wanted[variable], pid, 0.0))
+
+    def _orphan_ended(self, connection: Connection, ended: Ended) -> None:
+        # It may be that its spawner is dead and not reaped yet: then it holds the connection still.
+        if connection.holder is not None:
+            connection.holder.children.pop(connection.number, None)
+        if (path := self._control_files.pop(connection.number, None)) is not None:
+            control_file.remove(path)
+        connection.service.end(connection, ended)
+
+    def _look_after(self, connection: Connection) -> None:
+        """An orphan that is now our child is waited for; any other is asked for from time to time."""
+        if connection.ended_by is not None:
+            signal_group(connection, signal.SIGTERM)  # the spawner may have been dead when it was asked to
+        try:
+            os.waitid(os.P_PID, connection.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            self._ask_for(connection)
+
+    def _ask_for(self, connection: Connection) -> None:
+        if self._table.get(connection.number) is not connection:
+            return
+        try:
+            os.kill(connection.pid, 0)
+        except ProcessLookupError:
+            self._orphan_ended(connection, Ended(0, None, 0.0, None))
+            return
+        except PermissionError:
+            pass  # it lives, as somebody else
+        self._core.timers.at(self._core.later(_ORPHAN_PERIOD), partial(self._ask_for, connection))
+
+
+def _own_children() -> list[int]:
+    """Process ids of our children (proc(5)); none where the system does not list them."""
+    try:
+        return [int(word) for word in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _environment_of(pid: int) -> set[bytes]:
+    """The environment that a process was started with; empty if it may not be seen, or it has ended."""
+    try:
+        return set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
+    except OSError:
+        return set()

@@ -1,0 +1,193 @@
+"""Putting a configuration in force: all of it or nothing. A start is a rollout from nothing; a reload is another.
+
+First everything is prepared beside what runs: new listeners are opened, and for every service that is new or whose
+children change, a first spawner is started. When all are ready, everything is switched in one step. If anything is
+refused before that, what was prepared is taken back, and what runs has not noticed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tcppar.config import Config, ServiceConfig, child_plan
+from tcppar.errors import SystemRefused
+from tcppar.net.address import Address
+from tcppar.net.listener import Listener, open_listeners
+from tcppar.policy import faults
+from tcppar.supervisor.acceptor import Acceptor, Phase
+from tcppar.supervisor.pool import Pool
+from tcppar.supervisor.service import Service, options_of
+
+if TYPE_CHECKING:
+    from tcppar.supervisor.core import Core
+    from tcppar.supervisor.reaper import Reaper
+    from tcppar.supervisor.table import Table
+
+# A spawner that is not ready after this long never will be (it takes some hundredths of a second).
+_PATIENCE = 30.0
+
+
+# An address, and the service's name where the address alone does not say which listener is meant: with port 0, each
+# service has one of its own.
+Place = tuple[Address, str]
+
+
+def _place(service: str, address: Address) -> Place:
+    return address, service if address.chosen_by_system else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """What a rollout changed. `leaving` are the services that were removed, to be tended until they are finished."""
+
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    leaving: list[Service]
+
+
+class Rollout:
+    """One attempt to put a configuration in force.
+
+    Args:
+        config: what is wanted.
+        running: the services in operation, by name; changed by `switch` only.
+        on_ready: called when everything is prepared.
+        on_refused: called with the reasons when it cannot be; everything is as before.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        running: dict[str, Service],
+        core: "Core",
+        table: "Table",
+        reaper: "Reaper",
+        *,
+        on_ready: Callable[["Rollout"], None],
+        on_refused: Callable[[list[str]], None],
+    ) -> None:
+        self.config = config
+        self._running = running
+        self._core = core
+        self._table = table
+        self._reaper = reaper
+        self._on_ready = on_ready
+        self._on_refused = on_refused
+        self._services: dict[str, Service] = {}
+        self._pools: dict[str, Pool] = {}
+        self._listeners: dict[Place, list[Listener]] = {}
+        self._missing: set[str] = set()
+        self._over = False
+
+    def prepare(self) -> None:
+        """Open and start what is missing; `on_ready` or `on_refused` is called later, from the loop, or now."""
+        try:
+            for config in self.config.services.values():
+                self._open_missing(config)
+            for config in self.config.services.values():
+                self._start_missing(config)
+        except SystemRefused as error:
+            self.give_up(str(error))
+            return
+        self._core.timers.at(self._core.later(_PATIENCE), self._lose_patience)
+        self._ready_if_complete()
+
+    def _open_missing(self, config: ServiceConfig) -> None:
+        for address in config.settings.listen:
+            if (place := _place(config.name, address)) not in self._serving():
+                self._listeners[place] = open_listeners(address, options_of(config), self._core.features)
+
+    def _serving(self) -> dict[Place, list[Acceptor]]:
+        found: dict[Place, list[Acceptor]] = {}
+        for service in self._running.values():
+            for acceptor in service.acceptors:
+                if acceptor.phase in (Phase.SERVING, Phase.BROKEN):
+                    found.setdefault(_place(service.name, acceptor.listener.address), []).append(acceptor)
+        return found
+
+    def _start_missing(self, config: ServiceConfig) -> None:
+        name = config.name
+        service = self._running.get(name)
+        if service is not None and service.pool is not None and self._same_children(service.config, config):
+            self._pools[name] = service.pool
+            return
+        self._services[name] = service = service or Service(config, self._core, self._table)
+        self._missing.add(name)
+        try:
+            pool = self._pools[name] = Pool(service, config, self._core, self._table, self._reaper)
+            pool.on_first_ready = partial(self._spawner_ready, name)
+            pool.start_one()
+        except OSError as error:
+            raise SystemRefused(
+                f"service {name}: no spawner can be started: {faults.name(error.errno or 0)}"
+            ) from error
+
+    def _same_children(self, old: ServiceConfig, new: ServiceConfig) -> bool:
+        inherited = self._core.features.inherited_options
+        plans = [child_plan(config, "", {}, options_inherited=inherited) for config in (old, new)]
+        return plans[0] == plans[1] and old.settings.stderr == new.settings.stderr
+
+    def _spawner_ready(self, name: str, reason: str | None) -> None:
+        if self._over:
+            return
+        if reason is not None:
+            self.give_up(f"service {name}: {reason}")
+            return
+        self._missing.discard(name)
+        self._ready_if_complete()
+
+    def _ready_if_complete(self) -> None:
+        if not self._missing and not self._over:
+            self._over = True
+            self._on_ready(self)
+
+    def _lose_patience(self) -> None:
+        if not self._over:
+            self.give_up(f"service {', '.join(sorted(self._missing))}: its spawner is not ready after {_PATIENCE:g} s")
+
+    def give_up(self, reason: str) -> None:
+        """Take back what was prepared."""
+        if self._over:
+            return
+        self._over = True
+        for listener in (listener for opened in self._listeners.values() for listener in opened):
+            try:
+                listener.turn_away()  # removes the file of a Unix socket
+            except OSError:
+                pass  # it is closed all the same
+            listener.close()
+        for name, pool in self._pools.items():
+            if name in self._services:
+                pool.retire()
+        self._on_refused([reason])
+
+    def switch(self) -> Switched:
+        """Put it in force."""
+        serving = self._serving()
+        before = {name: service.config for name, service in self._running.items()}
+        leaving = [self._running.pop(name) for name in before if name not in self.config.services]
+        for name, config in self.config.services.items():
+            if name not in self._running:
+                self._running[name] = self._services[name]
+            self._running[name].put_in_force(config, self._pools[name])
+        for name, config in self.config.services.items():
+            for address in config.settings.listen:
+                self._give(self._running[name], _place(name, address), serving.pop(_place(name, address), []))
+        for acceptors in serving.values():
+            for acceptor in acceptors:
+                acceptor.retire()
+        added = [name for name in self.config.services if name not in before]
+        changed = [name for name, config in self.config.services.items() if name in before and before[name] != config]
+        for service in leaving:
+            service.leave()
+        return Switched(tuple(added), tuple(changed), leaving)
+
+    def _give(self, service: Service, place: Place, present: list[Acceptor]) -> None:
+        """Let a service have the listeners of an address: those that are open already are not touched."""
+        options = options_of(service.config)
+        for acceptor in present:
+            acceptor.move_to(service, options)
+        for listener in self._listeners.get(place, []):
+            strikes = service.config.settings.strikes
+            service.on_new_acceptor(Acceptor(listener, service, self._core, strikes))

@@ -1,0 +1,335 @@
+"""One service: its acceptors, its spawners, and the connections on their way from the ones to the others."""
+
+import errno
+import os
+import signal
+from collections import deque
+from functools import partial
+
+from tcppar.config import ServiceConfig
+from tcppar.net.listener import Accepted
+from tcppar.net.opening import ListenerOptions
+from tcppar.policy import admission, faults
+from tcppar.policy.admission import Verdict
+from tcppar.policy.life import EndedBy, State, step
+from tcppar.policy.strikes import Backoff
+from tcppar.records import Busy, Ended, Failed, Taken
+from tcppar.settings import WhenFull
+from tcppar.supervisor.acceptor import Acceptor
+from tcppar.supervisor.core import SHORTAGE_FIRST_DELAY, SHORTAGE_LONGEST_DELAY, Core
+from tcppar.supervisor.pool import Pool
+from tcppar.supervisor.spawner_process import SpawnerProcess, SpawnerState
+from tcppar.supervisor.table import Connection, Table
+
+# Clients accepted but not yet with a child. The kernel's queue holds any number of others at no cost, and survives us.
+MOST_IN_HAND = 32
+
+# Members of an enum are looked up slowly: these are asked for in every connection.
+_WAITING, _OFFERED = State.WAITING, State.OFFERED
+
+
+class Service:
+    """A service in operation. It keeps its name for life; settings, listeners and spawners change with a reload.
+
+    Attributes:
+        active: connections from their accept to their end record.
+    """
+
+    def __init__(self, config: ServiceConfig, core: Core, table: Table) -> None:
+        self.name = config.name
+        self.acceptors: list[Acceptor] = []
+        self.active = 0
+        self._core = core
+        self._table = table
+        self._config = config
+        self._pool: Pool | None = None
+        self._in_hand = 0
+        self._waiting: deque[Connection] = deque()
+        self._hand_over_paused = False
+        self._waiting_is_watched = False
+        self._last_shortage = "no spawner could take it"
+        self._shortage = Backoff(SHORTAGE_FIRST_DELAY, SHORTAGE_LONGEST_DELAY)
+        self._aging: dict[int, Connection] = {}
+        self._ending = False
+        self._wanted = False
+        self.look_again = True
+        """Something has changed for an acceptor: whether it is to look at its listener has to be decided anew."""
+        # Settings at hand: they are asked for several times a connection.
+        self._room = config.settings.max_connections
+        self._lifetime = config.settings.max_lifetime
+
+    # What it is made of, which a reload changes.
+
+    @property
+    def config(self) -> ServiceConfig:
+        """The settings in force."""
+        return self._config
+
+    @property
+    def pool(self) -> Pool | None:
+        """The spawners in use."""
+        return self._pool
+
+    def put_in_force(self, config: ServiceConfig, pool: Pool) -> None:
+        """Go on with other settings. The old spawners keep their children; whoever waits goes to the new ones."""
+        former, self._pool, self._config = self._pool, pool, config
+        pool.take_settings(config)
+        self._room = config.settings.max_connections
+        self._lifetime = config.settings.max_lifetime
+        if former is not None and former is not pool:
+            former.retire()
+        for acceptor in self.acceptors:
+            acceptor.tolerate(config.settings.strikes)
+        self._watch_lifetimes()
+
+    @property
+    def listener_options(self) -> ListenerOptions:
+        """What its listeners are opened with."""
+        return options_of(self._config)
+
+    # Accepting.
+
+    @property
+    def wants_clients(self) -> bool:
+        """Whether the next client in the queue is to be accepted now."""
+        return self._in_hand < MOST_IN_HAND and (self.active < self._room or self._verdict() is Verdict.REFUSE)
+
+    def _verdict(self) -> Verdict:
+        settings = self._config.settings
+        return admission.decide(
+            active=self.active,
+            max_connections=settings.max_connections,
+            refuses_when_full=settings.when_full is WhenFull.REFUSE,
+        )
+
+    def admit(self, accepted: Accepted) -> None:
+        """Take a connection that was just accepted."""
+        refused = self.active >= self._room and self._verdict() is Verdict.REFUSE
+        connection = self._table.enter(self, accepted)
+        self.active += 1
+        self._in_hand += 1
+        if refused:
+            self._refuse(connection, EndedBy.FULL, f"{self._config.settings.max_connections} are open")
+        else:
+            self._waiting.append(connection)
+
+    def on_new_acceptor(self, acceptor: Acceptor) -> None:
+        """A reset or a reload brought a listener."""
+        self.acceptors.append(acceptor)
+        self.look_again = True
+
+    def on_acceptor_closed(self, acceptor: Acceptor) -> None:
+        """A listener is closed."""
+        self.acceptors.remove(acceptor)
+
+    # Handing over.
+
+    def tend(self) -> None:
+        """Do what the last pass of the loop made possible: hand over, grow, look at the listeners or away."""
+        if self._waiting and not self._hand_over_paused:
+            self._hand_over()
+        pool = self._pool
+        if pool is not None and pool.may_be_small:
+            pool.grow(0 if self._hand_over_paused else len(self._waiting))
+        wanted = self.wants_clients and not self._core.short_of_descriptors
+        if wanted is not self._wanted or self.look_again:
+            self._wanted = wanted
+            self.look_again = False
+            for acceptor in self.acceptors[:]:
+                acceptor.look_or_not(wanted)
+
+    def _hand_over(self) -> None:
+        pool = self._pool
+        assert pool is not None
+        while self._waiting:
+            spawner = pool.choose()
+            if spawner is None:
+                self._watch_waiting()
+                return
+            connection = self._waiting[0]
+            try:
+                spawner.offer(connection)
+            except BlockingIOError:
+                return  # its channel is full: it has not read for long, and will
+            except (BrokenPipeError, ConnectionResetError):
+                spawner.lose_channel()
+                continue
+            except OSError as error:
+                self._fell_short("hand-over", error.errno or 0)
+                return
+            self._waiting.popleft()
+            assert connection.state is _WAITING
+            connection.state = _OFFERED
+            connection.offered_at = self._core.now
+
+    def on_taken(self, spawner: SpawnerProcess, taken: Taken) -> None:
+        """A spawner has made a child for a connection."""
+        number = taken.number
+        spawner.children[number] = connection = spawner.offered.pop(number)
+        self._table.taken(connection, taken)
+        self._in_hand -= 1
+        if self._shortage.failing:
+            self._shortage.succeed()
+        if self._lifetime is not None:
+            self._aging[number] = connection
+            if len(self._aging) == 1:
+                self._watch_lifetimes()
+        if connection.ended_by is not None:
+            self._end_now(connection)
+
+    def on_not_taken(self, connection: Connection, report: Busy | Failed) -> None:
+        """A spawner could not make a child for a connection."""
+        if isinstance(report, Busy):
+            self.offer_again(connection)
+            self._fell_short(report.call, report.errno)
+        else:
+            self._refuse(connection, EndedBy.SPAWN_FAILED, report.reason)
+
+    def offer_again(self, connection: Connection) -> None:
+        """An offer was not taken: the connection waits again, before those that came after it."""
+        connection.state = step(connection.state, State.WAITING)
+        connection.holder = None
+        if connection.ended_by is not None:
+            self._refuse(connection, connection.ended_by)
+        else:
+            self._waiting.appendleft(connection)
+
+    def _fell_short(self, call: str, error: int) -> None:
+        """No process can be made just now: offer nothing for a while, and give up whoever has waited too long."""
+        told = "accepted clients are kept, and served once it is over"
+        self._core.fault(("hand-over", self.name, error), call, error, told, self.name)
+        self._last_shortage = faults.name(error)
+        self._watch_waiting()
+        if not self._hand_over_paused:
+            self._hand_over_paused = True
+            self._core.timers.at(self._core.later(self._shortage.fail()), self._resume_hand_over)
+
+    def _watch_waiting(self) -> None:
+        """Set the timer for whoever has waited longest, unless it is set."""
+        if self._waiting and not self._waiting_is_watched:
+            self._waiting_is_watched = True
+            deadline = self._waiting[0].accepted_at + self._config.settings.hand_over_timeout
+            self._core.timers.at(deadline, self._give_up_waiting)
+
+    def _give_up_waiting(self) -> None:
+        self._waiting_is_watched = False
+        oldest = self._core.now - self._config.settings.hand_over_timeout
+        for connection in [waiting for waiting in self._waiting if waiting.accepted_at <= oldest]:
+            self._waiting.remove(connection)
+            self._refuse(connection, EndedBy.HAND_OVER_TIMEOUT, self._last_shortage)
+        self._watch_waiting()
+
+    def _resume_hand_over(self) -> None:
+        self._hand_over_paused = False
+
+    # Ending.
+
+    def end(self, connection: Connection, ended: Ended) -> None:
+        """A child has ended."""
+        if self._aging:
+            self._aging.pop(connection.number, None)
+        self.active -= 1
+        self._table.end(connection, ended)
+
+    def _refuse(self, connection: Connection, reason: EndedBy, detail: str = "") -> None:
+        self.active -= 1
+        self._in_hand -= 1
+        self._table.refuse(connection, reason, detail)
+
+    def _watch_lifetimes(self) -> None:
+        """Set the timer for the connection that is due first: the eldest, for all have the same time."""
+        limit = self._lifetime
+        if limit is not None and self._aging:
+            eldest = next(iter(self._aging.values()))
+            self._core.timers.at(eldest.accepted_at + limit, self._end_the_aged)
+
+    def _end_the_aged(self) -> None:
+        limit = self._lifetime
+        if limit is None:
+            return
+        for connection in list(self._aging.values()):
+            if connection.accepted_at + limit > self._core.now:
+                break
+            del self._aging[connection.number]
+            self.end_by(connection, EndedBy.MAX_LIFETIME)
+        self._watch_lifetimes()
+
+    def end_by(self, connection: Connection, rule: EndedBy) -> None:
+        """End a connection by a rule: SIGTERM to its child's process group, and SIGKILL after kill_timeout."""
+        if connection.ended_by is None:
+            connection.ended_by = rule
+        if connection.state is State.TAKEN:
+            self._end_now(connection)
+        elif connection.state is State.WAITING:
+            self._waiting.remove(connection)
+            self._refuse(connection, connection.ended_by)
+
+    def _end_now(self, connection: Connection) -> None:
+        signal_group(connection, signal.SIGTERM)
+        deadline = self._core.later(self._config.settings.kill_timeout)
+        self._core.timers.at(deadline, partial(_kill_if_open, connection))
+
+    # Stopping.
+
+    def leave(self) -> None:
+        """Stop listening: what is queued is still served, and children have all their time."""
+        self._ending = True
+        for acceptor in list(self.acceptors):
+            acceptor.retire()
+
+    def stop(self) -> None:
+        """Stop listening; what is still open after drain_timeout is ended."""
+        self.leave()
+        self._core.timers.at(self._core.later(self._config.settings.drain_timeout), self.terminate)
+
+    def terminate(self) -> None:
+        """End all connections: SIGTERM, then SIGKILL after kill_timeout."""
+        for acceptor in list(self.acceptors):
+            acceptor.abandon()
+        for connection in self._table.of_service(self):
+            if connection.ended_by is None:
+                self.end_by(connection, EndedBy.STOP)
+
+    def kill(self) -> None:
+        """End all connections at once."""
+        self.terminate()
+        for connection in self._table.of_service(self):
+            _kill_if_open(connection)
+
+    @property
+    def finished(self) -> bool:
+        """Whether it was told to stop, and nothing of it is left but spawners."""
+        return self._ending and not self.acceptors and self.active == 0
+
+    def dismiss(self) -> None:
+        """Let the spawners go; only when finished."""
+        if self._pool is not None:
+            self._pool.retire()
+
+
+def options_of(config: ServiceConfig) -> ListenerOptions:
+    """What the listeners of a service are opened with."""
+    settings = config.settings
+    return ListenerOptions(settings.backlog, keepalive=settings.keepalive, nodelay=settings.nodelay)
+
+
+def signal_group(connection: Connection, number: signal.Signals) -> None:
+    """Send a signal to the process group of a connection's child.
+
+    Its spawner does it, for only the parent of a process that is not reaped knows that the number is still its own;
+    for an orphan that is us, or nobody.
+    """
+    holder = connection.holder
+    if holder is not None and holder.state is not SpawnerState.LOST:
+        holder.deliver(connection, number)
+    elif holder is None:
+        try:
+            os.killpg(connection.pid, number)
+        except OSError as error:
+            # Gone already, or not ours to signal: its end is noticed all the same.
+            assert error.errno in (errno.ESRCH, errno.EPERM)
+
+
+def _kill_if_open(connection: Connection) -> None:
+    if connection.state is State.TAKEN:
+        signal_group(connection, signal.SIGKILL)

@@ -1,0 +1,186 @@
+"""The table of connections: who owns each of them, from the accept to the one record that ends it."""
+
+import os
+from collections import deque
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from tcppar.events import ConnectionEnded, ConnectionRefused
+from tcppar.net.listener import Accepted
+from tcppar.policy.life import EndedBy, State, step
+from tcppar.policy.outcome import exit_and_signal
+from tcppar.records import Ended, Endpoints, Taken
+
+if TYPE_CHECKING:
+    from tcppar.supervisor.core import Core
+    from tcppar.supervisor.service import Service
+    from tcppar.supervisor.spawner_process import SpawnerProcess
+
+
+# Members of an enum are looked up slowly: these are asked for in every connection.
+_WAITING, _OFFERED, _TAKEN, _ENDED = State.WAITING, State.OFFERED, State.TAKEN, State.ENDED
+
+# What a child wrote last may be read after its end was reported.
+_REMEMBERED = 256
+
+
+class Connection(Struct, eq=False, gc=False):
+    """One connection.
+
+    Attributes:
+        descriptor: the supervisor's copy; None once a child has it.
+        holder: the spawner that was asked, or whose child it is; None while it waits, and for an orphan.
+        accepted: what was known when it was accepted.
+    """
+
+    number: int
+    service: "Service"
+    accepted: Accepted
+    accepted_at: float
+    offered_at: float
+    descriptor: int | None
+    state: State = _WAITING
+    holder: "SpawnerProcess | None" = None
+    pid: int = 0
+    spawn_seconds: float = 0.0
+    ended_by: EndedBy | None = None
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """Both ends."""
+        return self.accepted.endpoints
+
+    def close_copy(self) -> None:
+        """Close the supervisor's copy, if it still has one."""
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+            self.descriptor = None
+
+
+class Table:
+    """All connections, by number and by their child's process id."""
+
+    def __init__(self, core: "Core") -> None:
+        self._core = core
+        self._last_number = 0
+        self._open: dict[int, Connection] = {}
+        self._by_pid: dict[int, Connection] = {}
+        self._lately: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def enter(self, service: "Service", accepted: Accepted) -> Connection:
+        """Take a connection that was just accepted into the books."""
+        self._last_number = number = self._last_number + 1
+        now = self._core.now
+        connection = Connection(number, service, accepted, now, now, accepted.descriptor)
+        self._open[number] = connection
+        self._core.counters.accepted += 1
+        return connection
+
+    def get(self, number: int) -> Connection | None:
+        """The connection of that number, unless it has ended."""
+        return self._open.get(number)
+
+    def of_pid(self, pid: int) -> Connection | None:
+        """The connection whose child that is."""
+        return self._by_pid.get(pid)
+
+    def of_service(self, service: "Service") -> list[Connection]:
+        """The open connections of a service."""
+        return [connection for connection in self._open.values() if connection.service is service]
+
+    def taken(self, connection: Connection, taken: Taken) -> None:
+        """A child has it: only now is our copy closed."""
+        assert connection.state is _OFFERED and connection.descriptor is not None
+        connection.state = _TAKEN
+        os.close(connection.descriptor)
+        connection.descriptor = None
+        connection.pid = taken.pid
+        connection.spawn_seconds = taken.spawn_seconds
+        self._by_pid[taken.pid] = connection
+
+    def end(self, connection: Connection, ended: Ended) -> None:
+        """Its child has ended: remove it, and write its record."""
+        self._remove(connection)
+        self._core.counters.ended += 1
+        self._core.log.emit(self._record(connection, ended))
+
+    def refuse(self, connection: Connection, reason: EndedBy, detail: str = "") -> None:
+        """No child will have it: close it, and write its record."""
+        self._remove(connection)
+        self._core.counters.refused += 1
+        self._core.log.emit(
+            ConnectionRefused(
+                id=self.id_of(connection),
+                service=connection.service.name,
+                peer=connection.endpoints.peer,
+                reason=reason,
+                queued=connection.accepted.queued,
+                duration=self._core.now - connection.accepted_at,
+                detail=detail,
+            )
+        )
+
+    def _remove(self, connection: Connection) -> None:
+        """The only place that takes a connection out of the books."""
+        connection.state = step(connection.state, _ENDED)
+        del self._open[connection.number]
+        if connection.descriptor is not None:
+            connection.close_copy()
+        if self._by_pid.get(connection.pid) is connection:
+            del self._by_pid[connection.pid]
+            self._lately.append((connection.pid, connection.number))
+
+    def is_open(self, pid: int) -> bool:
+        """Whether that is the child of an open connection."""
+        return pid in self._by_pid
+
+    def knows(self, pid: int) -> bool:
+        """Whether id_of_writer would find a connection."""
+        return self.id_of_writer(pid) is not None
+
+    def id_of_writer(self, pid: int | None) -> str | None:
+        """The id of the connection that a process works for: its child, one of the child's process group, or a
+        child that has just ended. None for any other.
+        """
+        if not pid:
+            return None
+        if (connection := self._by_pid.get(pid)) is not None:
+            return self.id_of(connection)
+        try:
+            leader = os.getpgid(pid)
+        except ProcessLookupError:
+            leader = pid
+        if (connection := self._by_pid.get(leader)) is not None:
+            return self.id_of(connection)
+        number = next((number for known, number in reversed(self._lately) if known == leader), None)
+        return None if number is None else f"{self._core.id_prefix}-{number}"
+
+    def id_of(self, connection: Connection) -> str:
+        """The id that the child and the log know it by."""
+        return f"{self._core.id_prefix}-{connection.number}"
+
+    def _record(self, connection: Connection, ended: Ended) -> ConnectionEnded:
+        accepted, accepted_at = connection.accepted, connection.accepted_at
+        exit_code, signal_name = (0, None) if ended.status == 0 else exit_and_signal(ended.status)
+        # A connection is queued twice: in the kernel, and here until a spawner takes it.
+        queued = accepted.queued
+        if queued is not None:
+            queued += connection.offered_at - accepted_at
+        return ConnectionEnded(
+            id=f"{self._core.id_prefix}-{connection.number}",
+            service=connection.service.name,
+            peer=accepted.endpoints.peer,
+            pid=connection.pid,
+            exit=exit_code,
+            signal=signal_name,
+            queued=queued,
+            spawn=connection.spawn_seconds,
+            duration=self._core.now - accepted_at,
+            cpu=ended.cpu_seconds,
+            peak_memory_kb=ended.peak_memory_kb,
+            ended_by=connection.ended_by,
+        )

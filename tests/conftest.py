@@ -1,0 +1,66 @@
+"""Fixtures for all tests: programs compiled once, tools required or skipped for."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.server import Server
+
+HERE = Path(__file__).parent
+
+
+def tool(name: str) -> str:
+    """Path of a program of the system's; the test is skipped without it, and fails where none may be skipped."""
+    path = shutil.which(name)
+    if path is None:
+        if os.environ.get("TCPPAR_REQUIRE_TOOLS") == "1":
+            pytest.fail(f"{name} is not installed, and TCPPAR_REQUIRE_TOOLS=1 lets no test be skipped")
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """Compiles a C source into a static program, once a session."""
+    folder = tmp_path_factory.mktemp("programs")
+    made: dict[Path, Path] = {}
+
+    def compile_one(source: Path) -> Path:
+        if source not in made:
+            program = folder / source.stem
+            subprocess.run([tool("gcc"), "-O2", "-Wall", "-Werror", "-static", "-o", program, source], check=True)
+            made[source] = program
+        return made[source]
+
+    return compile_one
+
+
+@pytest.fixture
+def echo(compiled: Callable[[Path], Path]) -> Path:
+    """A tiny C program: answers what it reads, to the end."""
+    return compiled(HERE / "children" / "echo.c")
+
+
+@pytest.fixture
+def load(compiled: Callable[[Path], Path]) -> Path:
+    """The load client: many connections by many clients, each byte verified."""
+    return compiled(HERE.parent / "bench" / "load.c")
+
+
+@pytest.fixture(params=["full", "portable"])
+def serve(request: pytest.FixtureRequest) -> Iterator[Callable[..., Server]]:
+    """Starts servers, in both profiles, and ends them after the test."""
+    running: list[Server] = []
+
+    def start(*arguments: str | Path, **options: object) -> Server:
+        server = Server(*arguments, portable=request.param == "portable", **options)  # type: ignore[arg-type]
+        running.append(server)
+        return server
+
+    yield start
+    for server in running:
+        server.__exit__(None, None, None)

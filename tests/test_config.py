@@ -1,0 +1,426 @@
+"""The configuration: every setting by file and by flag, and every mistake told at once."""
+
+import grp
+import json
+import os
+import pwd
+import re
+from collections.abc import Mapping
+from enum import EnumType
+from pathlib import Path
+from typing import Any, get_origin
+
+import msgspec
+import pytest
+
+from tcppar import cli, config, flags
+from tcppar.config import Config
+from tcppar.errors import ConfigurationError
+from tcppar.net.address import Address
+from tcppar.quantities import Duration, FileMode
+from tcppar.settings import LogFormat, ServerSettings, ServiceSettings
+
+Plain = dict[str, Any]
+
+SERVICE_SETTINGS = ServiceSettings.__struct_fields__
+SERVER_SETTINGS = ServerSettings.__struct_fields__
+SOUND: Plain = {"listen": ["127.0.0.1:0"], "command": ["cat"]}
+
+
+def toml(value: object) -> str:
+    """A value in TOML, where texts, numbers and lists are written as in JSON."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {toml(entry)}" for key, entry in value.items()) + "}"
+    return json.dumps(value)
+
+
+def lines(table: Mapping[str, object]) -> str:
+    return "".join(f"{key} = {toml(value)}\n" for key, value in table.items())
+
+
+def load(folder: Path, service: Plain, server: Plain | None = None) -> Config:
+    """The configuration of a file with one service, `web`."""
+    return load_text(folder, f"{lines(server or {})}[service.web]\n{lines(service)}")
+
+
+def load_text(folder: Path, text: str) -> Config:
+    file = folder / "tcppar.toml"
+    file.write_text(text)
+    return config.load(file)
+
+
+def by_words(*words: str) -> Config:
+    """The configuration that `tcppar check WORD...` reads."""
+    context = cli.check.make_context("check", list(words))
+    given = {name: context.params[name] for name in (*SERVICE_SETTINGS, *SERVER_SETTINGS) if name in context.params}
+    return flags.read(context.params["file"], context.params["addresses"], context.obj, given)
+
+
+def mistakes_of(error: pytest.ExceptionInfo[ConfigurationError], folder: Path) -> list[str]:
+    """The mistakes, without the file's name that each of them begins with."""
+    name = f"{folder / 'tcppar.toml'}: "
+    assert all(mistake.startswith(name) for mistake in error.value.mistakes)
+    return [mistake.removeprefix(name) for mistake in error.value.mistakes]
+
+
+# Every setting, by file and by flag.
+
+# What a setting must find on this system, or in a form of its own.
+SPECIAL: Plain = {
+    "listen": ["127.0.0.1:7001", "unix:/run/web"],
+    "command": ["cat", "-u"],
+    "user": pwd.getpwuid(os.getuid()).pw_name,
+    "group": grp.getgrgid(os.getgid()).gr_name,
+    "umask": "0027",
+    "directory": "/",
+    "rlimits": {"nofile": 64, "as": "64M", "cpu": "unlimited"},
+}
+
+
+def other_than_default(kind: type[msgspec.Struct], name: str) -> Any:
+    """Plain data for a setting, as a file has it, that stands for something else than the default."""
+    if name in SPECIAL:
+        return SPECIAL[name]
+    plain, default = flags.plain_type(kind, name), getattr(kind(), name)
+    if plain is bool:
+        return not default
+    if isinstance(plain, EnumType):
+        return next(str(member) for member in list[Any](plain) if member != default)
+    if get_origin(plain) is dict:
+        return {"A": "1", "B": "x=y"}
+    if get_origin(plain) is tuple:
+        return ["A", "B"]
+    return {int: 7, str: "text {remote_ip}", Duration: "90s"}[plain]
+
+
+def as_words(name: str, value: Any) -> list[str]:
+    """A flag that gives the value."""
+    flag = flags.flag_name(name)
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    if isinstance(value, dict):
+        return [f"--{flag}={key}={entry}" for key, entry in value.items()]
+    return [f"--{flag}={entry}" for entry in (value if isinstance(value, list) else [value])]
+
+
+@pytest.mark.parametrize("name", SERVICE_SETTINGS)
+def test_every_setting_of_a_service_is_the_same_by_file_and_by_flag(name: str, tmp_path: Path) -> None:
+    table = SOUND | {name: other_than_default(ServiceSettings, name)}
+    words = [] if name in ("listen", "command") else as_words(name, table[name])
+    of_file = load(tmp_path, table).services["web"].settings
+    of_flag = by_words(*words, *table["listen"], "--", *table["command"]).services["cat"].settings
+    assert of_flag == of_file
+    assert getattr(of_file, name) != getattr(ServiceSettings(), name)
+
+
+@pytest.mark.parametrize("name", SERVER_SETTINGS)
+def test_every_setting_of_the_server_is_the_same_by_file_and_by_flag(name: str, tmp_path: Path) -> None:
+    value = other_than_default(ServerSettings, name)
+    of_file = load(tmp_path, SOUND, {name: value}).server
+    of_flag = by_words(*as_words(name, value), "127.0.0.1:0", "--", "cat").server
+    assert of_flag == of_file
+    assert getattr(of_file, name) != getattr(ServerSettings(), name)
+
+
+@pytest.mark.parametrize("name", [*SERVICE_SETTINGS, *SERVER_SETTINGS])
+def test_every_setting_has_a_help_text(name: str) -> None:
+    kind = ServiceSettings if name in SERVICE_SETTINGS else ServerSettings
+    assert re.fullmatch(r"\S.*[.)]", flags.description(kind, name))
+
+
+def test_words_after_the_dashes_are_the_programs_even_if_they_look_like_flags() -> None:
+    command = ("cat", "--nice", "5", "--", "-c")
+    assert by_words("127.0.0.1:0", "--", *command).services["cat"].settings.command == command
+
+
+def test_a_flag_of_the_server_wins_over_the_file(tmp_path: Path) -> None:
+    load(tmp_path, SOUND, {"log_format": "text"})
+    assert by_words("-c", str(tmp_path / "tcppar.toml"), "--log-format=json").server.log_format is LogFormat.JSON
+
+
+def test_a_file_may_have_several_services(tmp_path: Path) -> None:
+    read = load_text(tmp_path, f"[service.a]\n{lines(SOUND)}[service.b]\n{lines(SOUND)}umask = 0o027\n")
+    assert list(read.services) == ["a", "b"]
+    assert read.services["b"].settings.umask == FileMode("0027")
+
+
+# Mistakes, one by one: the key, what stands there, and what is told.
+
+MISTAKES: list[tuple[str, Plain, str]] = [
+    ("listen", {"listen": []}, "missing: expected at least one address"),
+    ("listen", {"listen": "127.0.0.1:80"}, "'127.0.0.1:80': expected array, got str"),
+    ("listen", {"listen": ["localhost:80"]}, "'localhost' is not a numeric address; expected IP:PORT"),
+    ("command", {"command": []}, "missing: expected a program and its arguments"),
+    ("command", {"command": "cat"}, "'cat': expected array, got str"),
+    ("command", {"command": ["/no/such/program"]}, "'/no/such/program': no such program, or it may not be executed"),
+    ("command", {"command": ["no-such-program"]}, "'no-such-program': no such program, or it may not be executed"),
+    ("command", {"command": ["/etc/passwd"]}, "'/etc/passwd': no such program, or it may not be executed"),
+    ("command", {"command": ["cat", "{remote_prot}"]}, "unknown placeholder; did you mean {remote_port}?"),
+    ("command", {"command": ["cat", "{ctl}"]}, "{ctl} is used but control_file is not set"),
+    ("backlog", {"backlog": 0}, "0: expected int >= 1"),
+    ("backlog", {"backlog": 2**31}, "2147483648: expected int <= 2147483647"),
+    ("max_connections", {"max_connections": "many"}, "'many': expected int, got str"),
+    ("listen", {"listen": ["127.0.0.1:80", "unix:/" + 107 * "a"]}, "entry 2: 'unix:/aaa"),
+    ("command", {"command": ["cat", 3]}, "entry 2: 3: expected str, got int"),
+    ("user", {"user": ""}, "'': no such user on this system"),
+    ("drain_timeout", {"drain_timeout": 1e30}, "1e+30 is no duration: expected 0 or more, and no more than 100 years"),
+    ("rlimits.as", {"rlimits": {"as": "99999999999G"}}, "'99999999999G' is no limit: expected a number"),
+    ("when_full", {"when_full": "later"}, "'later': expected one of wait, refuse"),
+    ("hand_over_timeout", {"hand_over_timeout": "soon"}, "'soon' is no duration: expected seconds"),
+    ("strikes", {"strikes": -1}, "-1: expected int >= 0"),
+    ("max_lifetime", {"max_lifetime": -1}, "-1 is no duration: expected 0 or more"),
+    ("drain_timeout", {"drain_timeout": [30]}, "[30] is no duration: expected seconds"),
+    ("kill_timeout", {"kill_timeout": True}, "True is no duration: expected seconds"),
+    ("user", {"user": "nobody-of-this-name"}, "'nobody-of-this-name': no such user on this system"),
+    ("user", {"user": "4000000000"}, "'4000000000': no such user on this system"),
+    ("user", {"user": "²"}, "'²': no such user on this system"),
+    ("group", {"group": "no-group-of-this-name"}, "'no-group-of-this-name': no such group on this system"),
+    ("umask", {"umask": "rwx"}, "'rwx' is no file mode: expected octal digits"),
+    ("directory", {"directory": "/no/such/directory"}, "'/no/such/directory': no such directory"),
+    ("nice", {"nice": 20}, "20: expected int <= 19"),
+    ("rlimits.nofiles", {"rlimits": {"nofiles": 64}}, "unknown limit: expected one of as, core, cpu"),
+    ("rlimits.nofile", {"rlimits": {"nofile": "many"}}, "'many' is no limit: expected a number"),
+    ("environment.A", {"environment": {"A": 1}}, "1: expected str, got int"),
+    ("environment.A=B", {"environment": {"A=B": "x"}}, "not a name for a variable"),
+    ("keep_environment", {"keep_environment": "LANG"}, "'LANG': expected array, got str"),
+    ("clear_environment", {"clear_environment": "yes"}, "'yes': expected bool, got str"),
+    ("stderr", {"stderr": "client"}, "'client': expected one of log, inherit, null"),
+    ("descriptors", {"descriptors": 3}, "3: expected one of stdio, listen-fds"),
+    ("control_file", {"control_file": "{conection_id}"}, "unknown placeholder; did you mean {connection_id}?"),
+    ("keepalive", {"keepalive": 1}, "1: expected bool, got int"),
+    ("nodelay", {"nodelay": "on"}, "'on': expected bool, got str"),
+    ("spawners", {"spawners": 0}, "0: expected int >= 1"),
+    ("connections_per_spawner", {"connections_per_spawner": 1.5}, "1.5: expected int, got float"),
+]
+
+
+@pytest.mark.parametrize(("key", "wrong", "told"), MISTAKES, ids=[key for key, _, _ in MISTAKES])
+def test_a_mistake_is_told_with_its_key_and_what_was_expected(
+    key: str, wrong: Plain, told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        load(tmp_path, SOUND | wrong)
+    [mistake] = mistakes_of(error, tmp_path)
+    assert mistake.startswith(f"service.web.{key}: ")
+    assert told in mistake
+
+
+def test_there_is_a_mistake_to_make_in_every_setting_of_a_service() -> None:
+    assert {key.partition(".")[0] for key, _, _ in MISTAKES} == set(SERVICE_SETTINGS)
+
+
+def test_mistakes_in_all_settings_are_told_at_once(tmp_path: Path) -> None:
+    wrong: Plain = {}
+    for _, table, _ in reversed(MISTAKES):
+        wrong |= table
+    with pytest.raises(ConfigurationError) as error:
+        load(tmp_path, wrong, {"log_format": "xml"})
+    told = {re.split("[.:]", mistake.removeprefix("service.web."))[0] for mistake in mistakes_of(error, tmp_path)}
+    assert told == {*SERVICE_SETTINGS, *SERVER_SETTINGS}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"listen": ["localhost:80", "127.0.0.1"]}, ["'localhost:80'", "'127.0.0.1'"]),
+        ({"rlimits": {"nofile": "many", "cpu": "long", "nofiles": 1}}, ["'many'", "'long'", "rlimits.nofiles"]),
+        ({"environment": {"A": 1, "": "x"}}, ["environment.A", "environment.: "]),
+        ({"command": ["no-such-program", "{remote_prot}", "{ctl}"]}, ["'no-such", "{remote_prot}", "{ctl}"]),
+    ],
+)
+def test_mistakes_in_one_setting_do_not_hide_each_other(wrong: Plain, told: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        load(tmp_path, SOUND | wrong)
+    assert [text for text in told if not any(text in mistake for mistake in error.value.mistakes)] == []
+
+
+def test_mistakes_in_all_services_and_of_the_server_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        load_text(
+            tmp_path,
+            f"log_format = 'xml'\n[service.a]\n{lines(SOUND)}nice = 20\n[service.b]\n{lines(SOUND)}nice = 21\n",
+        )
+    assert mistakes_of(error, tmp_path) == [
+        "log_format: 'xml': expected one of text, json",
+        "service.a.nice: 20: expected int <= 19",
+        "service.b.nice: 21: expected int <= 19",
+    ]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"command": ["cat", "a\0b"]},
+        {"command": ["cat\0"]},
+        {"environment": {"A": "a\0b"}},
+        {"environment": {"A\0B": "x"}},
+        {"directory": "/\0"},
+        {"listen": ["unix:/a\0b"]},
+        {"control_file": "a\0b"},
+        {"keep_environment": ["A\0B"]},
+        {"user": "a\0b"},
+        {"group": "a\0b"},
+    ],
+    ids=repr,
+)
+def test_a_text_that_no_system_call_takes_is_a_mistake(wrong: Plain, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        load(tmp_path, SOUND | wrong)
+    assert mistakes_of(error, tmp_path)[0].startswith(f"service.web.{next(iter(wrong))}")
+
+
+@pytest.mark.parametrize("known", SERVICE_SETTINGS)
+def test_an_unknown_setting_of_a_service_is_told_with_the_nearest_known_one(known: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        load(tmp_path, SOUND | {f"{known}x": 1})
+    assert mistakes_of(error, tmp_path) == [f"service.web.{known}x: unknown setting; did you mean {known}?"]
+
+
+@pytest.mark.parametrize("known", [*SERVER_SETTINGS, "service"])
+def test_an_unknown_setting_of_the_server_is_told_with_the_nearest_known_one(known: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        load(tmp_path, SOUND, {f"{known}x": 1})
+    assert mistakes_of(error, tmp_path) == [f"{known}x: unknown setting; did you mean {known}?"]
+
+
+def test_an_unknown_setting_that_is_near_to_none_is_told_without_a_guess(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        load(tmp_path, SOUND | {"zzz": 1})
+    assert mistakes_of(error, tmp_path) == ["service.web.zzz: unknown setting"]
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../a", "a\n", "é"])
+def test_the_name_of_a_service_is_a_plain_word(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        load_text(tmp_path, f"[service.{json.dumps(name)}]\n{lines(SOUND)}")
+    [mistake] = mistakes_of(error, tmp_path)
+    assert mistake == f"service: {name!r}: expected a plain word as the name (letters, digits, _ . -)"
+
+
+def test_a_group_may_be_given_where_the_servers_user_has_no_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 4000000000)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    identity = load(tmp_path, SOUND | {"group": SPECIAL["group"]}).services["web"].identity
+    assert identity is not None
+    assert (identity.name, identity.uid, identity.gid) == ("4000000000", 4000000000, os.getgid())
+
+
+# Addresses that are listened on twice.
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("127.0.0.1:80", "127.0.0.1:80"),
+        ("[::1]:80", "[0:0:0::1]:80"),
+        (":80", "*:80"),
+        ("unix:/run/web", "unix:/run/web"),
+        ("inherited:web", "inherited:web"),
+    ],
+)
+def test_an_address_may_be_listened_on_once(first: str, second: str, tmp_path: Path) -> None:
+    services = [f"[service.{name}]\n{lines(SOUND | {'listen': [at]})}" for name, at in (("a", first), ("b", second))]
+    with pytest.raises(ConfigurationError) as error:
+        load_text(tmp_path, "".join(services))
+    assert mistakes_of(error, tmp_path) == [f"service.b.listen: {Address(first)} is already listened on by service.a"]
+
+
+@pytest.mark.parametrize("twice", ["127.0.0.1:80", "127.0.0.1:0", ":0"])
+def test_an_address_may_stand_once_in_a_list(twice: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        load(tmp_path, SOUND | {"listen": [twice, "127.0.0.1:81", twice]})
+    [mistake] = mistakes_of(error, tmp_path)
+    assert mistake == f"service.web.listen: {twice} is already listened on by service.web"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", ":0"])
+def test_each_service_may_have_a_port_that_the_system_chooses(address: str, tmp_path: Path) -> None:
+    table = lines(SOUND | {"listen": [address]})
+    assert len(load_text(tmp_path, f"[service.a]\n{table}[service.b]\n{table}").services) == 2
+
+
+# Files that are no configuration.
+
+
+def test_a_syntax_error_is_told_with_the_file_and_the_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        load_text(tmp_path, "log_format = 'text'\n[service.web]\nnice = = 3\n")
+    [mistake] = mistakes_of(error, tmp_path)
+    assert mistake.startswith("is not TOML: ")
+    assert "line 3" in mistake
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "no service: expected at least one table [service.NAME]"),
+        ("service = 3", "no service: expected at least one table [service.NAME]"),
+        ("[service]", "no service: expected at least one table [service.NAME]"),
+        ("[service]\nweb = 3", "service.web: expected a table, not 3"),
+    ],
+)
+def test_a_file_without_a_service_is_a_mistake(text: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        load_text(tmp_path, text)
+    assert mistakes_of(error, tmp_path) == [told]
+
+
+def test_a_file_that_is_not_there_is_told() -> None:
+    with pytest.raises(ConfigurationError, match=r"^/no/such/file: cannot be read: No such file or directory$"):
+        config.load(Path("/no/such/file"))
+
+
+def test_a_file_of_another_encoding_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "tcppar.toml"
+    file.write_bytes(b"# caf\xe9\n")
+    with pytest.raises(ConfigurationError, match=f"^{file}: is not UTF-8: .* at byte 5$"):
+        config.load(file)
+
+
+# Mistakes on the command line.
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--max-connections=0"], "max_connections: 0: expected int >= 1"),
+        (["--max-lifetime=soon"], "max_lifetime: 'soon' is no duration: expected seconds"),
+        (["--when-full=later"], "when_full: 'later': expected one of wait, refuse"),
+        (["--log-format=xml"], "log_format: 'xml': expected one of text, json"),
+        (["--umask=99"], "umask: '99' is no file mode: expected octal digits"),
+        (["--rlimit=nofile"], "--rlimit 'nofile': expected NAME=VALUE"),
+        (["--rlimit=nofiles=3"], "rlimits.nofiles: unknown limit"),
+        (["--environment==x"], "--environment '=x': expected NAME=VALUE"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_a_mistake_on_the_command_line_is_told_by_its_setting(words: list[str], told: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        by_words(*words, "127.0.0.1:0", "--", "cat")
+    [mistake] = error.value.mistakes
+    assert mistake.startswith(f"command line: {told}")
+
+
+def test_mistakes_on_the_command_line_are_told_at_once() -> None:
+    with pytest.raises(ConfigurationError) as error:
+        by_words("--nice=20", "--rlimit=nofile", "--strikes=x")
+    told = [mistake.removeprefix("command line: ").partition(":")[0] for mistake in error.value.mistakes]
+    assert sorted(told) == ["--rlimit 'nofile'", "command", "listen", "nice", "strikes"]
+
+
+@pytest.mark.parametrize(
+    "words", [["127.0.0.1:0"], ["--", "cat"], ["--nice=3"], ["--no-keepalive"]], ids=lambda words: words[-1]
+)
+def test_with_a_file_the_settings_of_services_stand_there(words: list[str], tmp_path: Path) -> None:
+    load(tmp_path, SOUND)
+    with pytest.raises(ConfigurationError, match="stands in the file when there is one"):
+        by_words("-c", str(tmp_path / "tcppar.toml"), *words)
+
+
+def test_a_mistake_in_a_flag_beside_a_file_is_told_by_its_setting(tmp_path: Path) -> None:
+    load(tmp_path, SOUND)
+    with pytest.raises(ConfigurationError) as error:
+        by_words("-c", str(tmp_path / "tcppar.toml"), "--log-format=xml")
+    assert error.value.mistakes == ("command line: log_format: 'xml': expected one of text, json",)

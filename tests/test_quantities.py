@@ -1,0 +1,105 @@
+"""Durations, file modes and limits as people write them."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tcppar.quantities import UNLIMITED, Duration, FileMode, Limit
+
+UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+LONGEST_DURATION = 36500 * 86400.0  # a hundred years
+LARGEST_LIMIT = 2**63 - 1  # what setrlimit(2) takes through Python
+
+
+@given(st.integers(0, 10_000), st.sampled_from(sorted(UNIT_SECONDS)), st.sampled_from(["", " "]))
+def test_a_duration_is_a_number_and_a_unit(number: int, unit: str, space: str) -> None:
+    assert Duration(f"{number}{space}{unit}") == number * UNIT_SECONDS[unit]
+
+
+@given(st.integers(0, 10**9) | st.floats(0, 1e9))
+def test_a_duration_without_a_unit_is_in_seconds(seconds: float) -> None:
+    assert Duration(seconds) == seconds
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30", 30.0), ("1.5", 1.5), ("0.5s", 0.5), ("1.5m", 90.0)])
+def test_a_duration_may_have_a_fraction(text: str, seconds: float) -> None:
+    assert Duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0s"), (0.25, "0.25s"), (30, "30s"), (300, "5m"), (43200, "12h"), (604800, "7d")]
+)
+def test_a_duration_is_shown_in_the_largest_unit_that_fits(seconds: float, text: str) -> None:
+    assert str(Duration(seconds)) == text
+
+
+@given(st.floats(0, LONGEST_DURATION))
+@example(-0.0)
+@example(5e-324)
+@example(LONGEST_DURATION)
+def test_a_duration_reads_back_as_what_it_is_shown_as(seconds: float) -> None:
+    duration = Duration(seconds)
+    assert Duration(str(duration)) == duration
+
+
+@pytest.mark.parametrize("value", ["", "s", "5 min", "-1", "1e3", "5m30s", ".5", "infinity", True, None, [], "30s\n"])
+def test_what_is_no_duration_is_refused_with_examples_of_one(value: object) -> None:
+    with pytest.raises(
+        ValueError, match='is no duration: expected seconds, or a text like "30s", "250ms", "5m", "12h"'
+    ):
+        Duration(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        -1,
+        -0.001,
+        float("inf"),
+        float("nan"),
+        LONGEST_DURATION + 1,
+        "36501d",
+        pytest.param(10**400, id="10**400"),
+        pytest.param("9" * 400, id="'999...'"),
+    ],
+)
+def test_a_duration_out_of_range_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="is no duration: expected"):
+        Duration(value)
+
+
+@given(st.integers(0, 0o777))
+def test_a_file_mode_reads_back_as_what_it_is_shown_as(mode: int) -> None:
+    assert FileMode(str(FileMode(mode))) == FileMode(f"0o{mode:o}") == mode
+
+
+@pytest.mark.parametrize("value", ["", "8", "0089", "rwx", "-22", "1777", 0o1000, -1, True, None, 2.0])
+def test_what_is_no_file_mode_is_refused_with_an_example_of_one(value: object) -> None:
+    with pytest.raises(ValueError, match='is no file mode: expected octal digits like "0027"'):
+        FileMode(value)
+
+
+@given(st.integers(UNLIMITED, LARGEST_LIMIT))
+def test_a_limit_reads_back_as_what_it_is_shown_as(number: int) -> None:
+    assert Limit(str(Limit(number))) == number
+
+
+@given(st.integers(0, 1000), st.sampled_from(["k", "K", "m", "M", "g", "G"]))
+def test_a_limit_may_be_a_size(number: int, unit: str) -> None:
+    assert Limit(f"{number}{unit}") == number * 1024 ** ("kmg".index(unit.lower()) + 1)
+
+
+def test_unlimited_is_a_limit_too() -> None:
+    assert Limit("unlimited") == UNLIMITED
+
+
+@pytest.mark.parametrize("value", ["", "M", "64MB", "1.5G", "Unlimited", "-2", -2, True, None, 1.0])
+def test_what_is_no_limit_is_refused_with_an_example_of_one(value: object) -> None:
+    with pytest.raises(ValueError, match='is no limit: expected a number, a size like "64M", or "unlimited"'):
+        Limit(value)
+
+
+@pytest.mark.parametrize("value", [LARGEST_LIMIT + 1, 2**64, "99999999999G"])
+def test_a_limit_that_the_system_cannot_hold_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="is no limit: expected"):
+        Limit(value)
