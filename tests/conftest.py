@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -15,12 +16,14 @@ HERE = Path(__file__).parent
 
 def tool(name: str) -> str:
     """Path of a program of the system's; the test is skipped without it, and fails where none may be skipped."""
-    path = shutil.which(name)
-    if path is None:
-        if os.environ.get("TCPPAR_REQUIRE_TOOLS") == "1":
-            pytest.fail(f"{name} is not installed, and TCPPAR_REQUIRE_TOOLS=1 lets no test be skipped")
-        pytest.skip(f"{name} is not installed")
-    return path
+    return shutil.which(name) or unavailable(f"{name} is not installed")
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip the test, for something that this system has not; fail it where none may be skipped."""
+    if os.environ.get("TCPPAR_REQUIRE_TOOLS") == "1":
+        pytest.fail(f"{reason}, and TCPPAR_REQUIRE_TOOLS=1 lets no test be skipped")
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

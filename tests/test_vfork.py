@@ -1,24 +1,38 @@
-"""What spawner/vfork.py relies on in an undocumented function of the interpreter."""
+"""Programs run by vfork: what the child gets, and what is told where it cannot run."""
 
 import errno
 import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tcppar.records import ChildPlan, DescriptorMode
+from tcppar.spawner import vfork
 from tcppar.spawner.vfork import VforkExec
+from tests.conftest import unavailable
 from tests.support.server import read_all
 
-pytestmark = pytest.mark.skipif(not VforkExec.available(), reason="another form of the function: posix_spawn is used")
+Connection = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture(autouse=True)
+def compiled_launcher() -> None:
+    if not vfork.AVAILABLE:
+        unavailable("the launcher was not compiled: posix_spawn is used")
 
 
 @pytest.fixture
-def connection() -> Iterator[tuple[socket.socket, socket.socket]]:
+def connection() -> Iterator[Connection]:
     ours, childs = socket.socketpair()
     with ours, childs:
         yield ours, childs
+
+
+def launcher(program: str, **plan: Any) -> VforkExec:
+    return VforkExec(ChildPlan("service", "prefix", program, (program,), plan.pop("environment", {}), **plan))
 
 
 def children() -> str:
@@ -26,7 +40,7 @@ def children() -> str:
     return Path(f"/proc/self/task/{os.getpid()}/children").read_text()
 
 
-def run(launch: VforkExec, connection: tuple[socket.socket, socket.socket], *arguments: str) -> bytes:
+def run(launch: VforkExec, connection: Connection, *arguments: str) -> bytes:
     """What a program writes, run with the connection and with ADDED=1 in its environment."""
     ours, childs = connection
     pid = launch(childs.fileno(), list(arguments), {"ADDED": "1"})
@@ -37,36 +51,57 @@ def run(launch: VforkExec, connection: tuple[socket.socket, socket.socket], *arg
     return said
 
 
-def test_descriptors_0_and_1_are_the_connection(connection: tuple[socket.socket, socket.socket]) -> None:
-    launch = VforkExec("/bin/sh", {})
+def test_descriptors_0_and_1_are_the_connection(connection: Connection) -> None:
     ours, _ = connection
     ours.sendall(b"line\n")
-    assert run(launch, connection, "sh", "-c", "read said; echo got $said") == b"got line\n"
+    assert run(launcher("/bin/sh"), connection, "sh", "-c", "read said; echo got $said") == b"got line\n"
 
 
-def test_the_environment_is_the_services_and_the_connections(connection: tuple[socket.socket, socket.socket]) -> None:
-    launch = VforkExec("/usr/bin/env", {b"OF_SERVICE": b"\xff"})
+def test_the_environment_is_the_services_and_the_connections(connection: Connection) -> None:
+    launch = launcher("/usr/bin/env", environment={b"OF_SERVICE": b"\xff"})
     assert sorted(run(launch, connection, "env").splitlines()) == [b"ADDED=1", b"OF_SERVICE=\xff"]
 
 
-def test_a_name_of_the_connections_stands_only_once(connection: tuple[socket.socket, socket.socket]) -> None:
-    launch = VforkExec("/usr/bin/env", {b"TCPREMOTEIP": b"forged", b"OTHER": b"kept"})
+def test_a_name_of_the_connections_stands_only_once(connection: Connection) -> None:
+    launch = launcher("/usr/bin/env", environment={b"TCPREMOTEIP": b"forged", b"OTHER": b"kept"})
     assert sorted(run(launch, connection, "env").splitlines()) == [b"ADDED=1", b"OTHER=kept"]
 
 
-def test_the_child_leads_a_process_group_of_its_own(connection: tuple[socket.socket, socket.socket]) -> None:
-    launch = VforkExec("/bin/sh", {})
-    pid, group = run(launch, connection, "sh", "-c", "read x < /proc/$$/stat; set -- $x; echo $1 $5").split()
+def test_the_child_leads_a_process_group_of_its_own(connection: Connection) -> None:
+    said = run(launcher("/bin/sh"), connection, "sh", "-c", "read x < /proc/$$/stat; set -- $x; echo $1 $5")
+    pid, group = said.split()
     assert pid == group != str(os.getpgrp()).encode()
 
 
-def test_a_program_that_is_not_there_is_told_and_leaves_no_zombie() -> None:
-    launch = VforkExec("/nonexistent/program", {})
+def test_limits_are_the_childs_alone(connection: Connection) -> None:
+    launch = launcher("/bin/sh", rlimits=(("nofile", 50, 60), ("core", -1, -1)))
+    before = Path("/proc/self/limits").read_text()
+    assert run(launch, connection, "sh", "-c", "ulimit -Sn; ulimit -Hn; ulimit -c") == b"50\n60\nunlimited\n"
+    assert Path("/proc/self/limits").read_text() == before
+
+
+def test_a_limit_that_is_refused_is_told(connection: Connection) -> None:
     before = children()
-    for _ in range(2):  # the pipe that tells it serves every child
-        with pytest.raises(FileNotFoundError) as caught:
-            launch(0, ["program"], {})
-        assert caught.value.errno == errno.ENOENT
+    # A soft limit above the hard one is refused to everybody.
+    with pytest.raises(OSError, match="rlimits") as caught:
+        launcher("/bin/sh", rlimits=(("nofile", 60, 50),))(connection[1].fileno(), ["sh"], {})
+    assert caught.value.errno == errno.EINVAL
+    assert children() == before
+
+
+def test_the_connection_is_passed_by_the_protocol_of_systemd(connection: Connection) -> None:
+    launch = launcher("/bin/sh", descriptors=DescriptorMode.LISTEN_FDS, environment={b"LISTEN_PID": b"1"})
+    script = "echo $LISTEN_FDS $((LISTEN_PID - $$)) $LISTEN_FDNAMES >&3"
+    assert run(launch, connection, "sh", "-c", script) == b"1 0 connection\n"
+
+
+def test_a_program_that_is_not_there_is_told_and_leaves_no_zombie() -> None:
+    launch = launcher("/nonexistent/program")
+    before = children()
+    with pytest.raises(FileNotFoundError) as caught:
+        launch(0, ["program"], {})
+    assert caught.value.errno == errno.ENOENT
+    assert caught.value.filename == "/nonexistent/program"
     assert children() == before
 
 
@@ -75,4 +110,4 @@ def test_a_file_that_is_no_program_is_told(tmp_path: Path) -> None:
     file.write_text("nothing that runs")
     file.chmod(0o755)
     with pytest.raises(OSError, match="Exec format error"):
-        VforkExec(str(file), {})(0, ["file"], {})
+        launcher(str(file))(0, ["file"], {})

@@ -104,8 +104,7 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         dict[str, Limit],
         Meta(
             description="Resource limits of each child by name, as in setrlimit(2): `nofile`, `as`, `cpu`, ... with a "
-            'number, a size (`"64M"`) or `"unlimited"`. A service with limits makes its children by fork, which '
-            "takes some milliseconds of a processor instead of some tenths."
+            'number, a size (`"64M"`) or `"unlimited"`.'
         ),
     ] = {}
     environment: Annotated[dict[str, str], Meta(description="Variables added to the environment of children.")] = {}

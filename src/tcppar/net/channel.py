@@ -92,10 +92,8 @@ class Channel(Generic[Received]):
         descriptors: list[int] = []
         for level, kind, payload in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                descriptors.extend(
-                    int.from_bytes(payload[start : start + _DESCRIPTOR_SIZE], _NATIVE)
-                    for start in range(0, len(payload) - _DESCRIPTOR_SIZE + 1, _DESCRIPTOR_SIZE)
-                )
+                whole = len(payload) - len(payload) % _DESCRIPTOR_SIZE
+                descriptors.extend(memoryview(payload)[:whole].cast("i"))
         if not _CLOSE_ON_EXEC:
             for descriptor in descriptors:
                 os.set_inheritable(descriptor, False)

@@ -99,6 +99,11 @@ class Waiter:
         # Whoever started us may have blocked them.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
+    def release(self, signals: Collection[signal.Signals]) -> None:
+        """Give these signals their default again. Of those that come until the next `catch`, nobody is told."""
+        for number in signals:
+            signal.signal(number, signal.SIG_DFL)
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._signals.add(number)
 

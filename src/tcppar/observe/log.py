@@ -46,7 +46,9 @@ class TextRenderer:
         self._clock = _Clock()
 
     def __call__(self, event: Event, now: float) -> str:
-        text = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], event.sentence())
+        text = event.sentence()
+        if not text.isprintable():  # nearly every one is, and this costs less than a search for what to replace
+            text = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
         return f"{text}\n" if isinstance(event, Listening) else f"{self._clock.text(now)} {text}\n"
 
 

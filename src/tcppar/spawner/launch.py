@@ -1,8 +1,8 @@
-"""Making a child out of a connection: without a copy of the spawner where that suffices, by fork where it does not.
+"""Making a child out of a connection: without a copy of the spawner where that can be done, else by fork.
 
 vfork and posix_spawn copy nothing of the spawner, and return when the program runs, or could not be run and says why.
-They cannot set resource limits, and their child's environment is made before the child's pid is known, which
-systemd's LISTEN_PID needs: services that ask for either pay for a fork.
+posix_spawn cannot set resource limits, and its child's environment is made before the child's pid is known, which
+systemd's LISTEN_PID needs: where there is nothing better, services that ask for either pay for a fork.
 """
 
 import errno
@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from tcppar.child import contract, control_file
 from tcppar.records import ChildPlan, DescriptorMode, Family, Offer
-from tcppar.spawner.vfork import VforkExec
+from tcppar.spawner import vfork
 
 _CANNOT_RUN = 111
 
@@ -35,10 +35,10 @@ class Launcher:
         self._program = plan.program
         self._fills_in = contract.has_placeholders(plan.command)
         self._launch: Launch
-        if plan.rlimits or plan.descriptors is DescriptorMode.LISTEN_FDS:
+        if fast and vfork.AVAILABLE:
+            self._launch = vfork.VforkExec(plan)
+        elif plan.rlimits or plan.descriptors is DescriptorMode.LISTEN_FDS:
             self._launch = self._fork
-        elif fast and VforkExec.available():
-            self._launch = VforkExec(plan.program, plan.environment)
         else:
             self._launch = self._spawn
 
@@ -67,6 +67,8 @@ class Launcher:
 
     def control_path(self, number: int) -> str:
         """Where the control file of a connection is; empty if the service has none."""
+        if self._plan.control_directory is None:
+            return ""
         return control_file.path_of(self._plan.control_directory, contract.connection_id(self._plan, number))
 
     def clean_up(self, number: int) -> None:

@@ -16,6 +16,7 @@ from tcppar.net.channel import Channel, ChannelClosed
 from tcppar.net.waiter import Waiter
 from tcppar.policy import faults
 from tcppar.policy.faults import Remedy
+from tcppar.policy.moderation import Moderation
 from tcppar.policy.strikes import Strikes
 from tcppar.policy.timers import NEVER
 from tcppar.records import (
@@ -64,16 +65,20 @@ class Spawner:
         self._orphaned = False
         self._own_size = 0
         self._report_at = NEVER
+        self._moderation = Moderation()
         self.fileno = channel.fileno
 
     def run(self) -> None:
         """Serve until there is nothing more to come and no child left."""
-        self._waiter.register(self)
+        waiter, moderation = self._waiter, self._moderation
+        waiter.register(self)
         while self._numbers or not self._ending:
-            for source in self._waiter.wait(self._report_at):
+            for source in waiter.wait(min(self._report_at, moderation.look_at)):
                 source.on_ready()
-            if self._waiter.signalled:
-                self._waiter.take_signals()
+            if waiter.signalled:
+                waiter.take_signals()
+                self._reap()
+            elif moderation.looks and time.monotonic() >= moderation.look_at:
                 self._reap()
             if self._reports and not self._may_wait():
                 self._report()
@@ -138,17 +143,30 @@ class Spawner:
                 pass  # ended just now, or run by a set-user-id program that is not ours to end
 
     def _reap(self) -> None:
-        """Take every child that has ended; the only place that removes one."""
+        """Take the children that have ended; under load, change from being told of each end to looking for them."""
+        found = self._take_ended()
+        if self._moderation.looked(found, time.monotonic()):
+            if self._moderation.looks:
+                self._waiter.release([signal.SIGCHLD])
+            else:
+                self._waiter.catch([signal.SIGCHLD])
+                self._take_ended()  # those that ended before the signal could tell
+
+    def _take_ended(self) -> bool:
+        """Take every child that has ended, the only place that removes one; whether there was any."""
+        found = False
         while self._numbers:
             pid, status, usage = os.wait4(-1, os.WNOHANG)
             if pid == 0:
-                return
+                break
             number = self._numbers.pop(pid, None)
             if number is None:
                 continue
+            found = True
             del self._pids[number]
             self._launcher.clean_up(number)
             self._reports.append(Ended(number, status, usage.ru_utime + usage.ru_stime, self._peak(usage)))
+        return found
 
     def _peak(self, usage: resource.struct_rusage) -> int | None:
         """The child's largest size, unless the size that this process had when it made the child hides it."""

@@ -1,82 +1,54 @@
-"""The fastest way that Python has to run a program: the function under the subprocess module, called directly.
+"""The fastest way to run a program, where its few lines of C could be compiled (_vfork.c, hatch_build.py).
 
-Against os.posix_spawn it saves a new stack for each child, and the environment of the service, which is the same for
-all its children, is put together once instead of for each of them: measured, 20 to 30 of 110 microseconds of the
-spawner's time, and a third of the time until it can take the next connection.
-
-The function (`_posixsubprocess.fork_exec`) is not documented, though other modules of the standard library call it
-too. It has had one form from Python 3.11 to 3.13; with any other version posix_spawn is used. tests/test_vfork.py
-holds it to what is relied on here.
+Measured against tcpserver, with posix_spawn instead the server makes some 5 of 100 connections a second less.
 """
 
-import _posixsubprocess
-import os
-import sys
+import resource
 from collections.abc import Mapping
 
-from tcppar.child.contract import OF_A_CONNECTION
+from tcppar.child import contract
+from tcppar.records import ChildPlan, DescriptorMode
 
-_FIRST_KNOWN, _FIRST_UNKNOWN = (3, 11), (3, 14)
-_LONGEST_REPORT = 256
-_NOT_USED = -1
+try:
+    from tcppar.spawner import _vfork
+except ImportError:  # installed where there was no compiler, or on a system without vfork
+    AVAILABLE = False
+else:
+    AVAILABLE = True
 
 
 class VforkExec:
-    """Makes children of one program.
+    """Makes children of one program; only where AVAILABLE.
 
     Args:
-        program: the file to run.
-        environment: what all children have in their environment.
+        plan: what the service's children get.
     """
 
-    def __init__(self, program: str, environment: Mapping[bytes, bytes]) -> None:
-        self._program = (os.fsencode(program),)
-        self._environment = [b"%b=%b" % pair for pair in environment.items() if pair[0] not in OF_A_CONNECTION]
-        # A child that cannot run the program writes why; the pipe closes in one that can. As the call returns only
-        # after either has happened, one pipe serves all children, one after the other.
-        self._report, self._reporter = os.pipe()
-        os.set_blocking(self._report, False)
+    def __init__(self, plan: ChildPlan) -> None:
+        self._program = plan.program.encode()
+        self._listens = plan.descriptors is DescriptorMode.LISTEN_FDS
+        listening = contract.encoded(contract.listen_environment("")) if self._listens else {}
+        # What stands in the service's environment must not stand beside what is true of this connection.
+        of_a_connection = contract.OF_A_CONNECTION | listening.keys()
+        variables = {name: value for name, value in plan.environment.items() if name not in of_a_connection} | listening
+        if self._listens:
+            del variables[b"LISTEN_PID"]  # only the child knows it
+        self._environment = [b"%b=%b" % pair for pair in variables.items()]
+        self._limits = tuple((getattr(resource, f"RLIMIT_{name.upper()}"), *limit) for name, *limit in plan.rlimits)
+        self._launch = _vfork.launch
 
-    @staticmethod
-    def available() -> bool:
-        """Whether this interpreter's form of the function is known."""
-        return _FIRST_KNOWN <= sys.version_info[:2] < _FIRST_UNKNOWN
-
-    def __call__(self, descriptor: int, arguments: list[str], environment: dict[str, str]) -> int:
-        """Run the program with `descriptor` as its descriptors 0 and 1; its process id.
+    def __call__(self, descriptor: int, arguments: list[str], environment: Mapping[str, str]) -> int:
+        """Run the program with the connection; its process id.
 
         Raises:
             OSError: no process could be made, or the program not be run.
         """
-        pid: int = _posixsubprocess.fork_exec(
-            arguments,
+        return self._launch(
             self._program,
-            False,  # every descriptor of a spawner closes on exec
-            (self._reporter,),
-            None,  # type: ignore[arg-type]
-            self._environment + "\0".join(map("=".join, environment.items())).encode().split(b"\0"),
+            [argument.encode() for argument in arguments],
+            self._environment,
+            "\0".join(map("=".join, environment.items())).encode(),
             descriptor,
-            _NOT_USED,
-            _NOT_USED,
-            descriptor,
-            _NOT_USED,
-            _NOT_USED,
-            self._report,
-            self._reporter,
-            False,  # dispositions: the spawner has the defaults, and handlers go with the exec
-            False,  # no session of its own
-            0,  # but a process group
-            None,  # group, groups, user and umask are the spawner's
-            None,
-            None,
-            _NOT_USED,
-            None,  # type: ignore[arg-type]
-            True,  # vfork
+            self._listens,
+            self._limits,
         )
-        try:
-            failure = os.read(self._report, _LONGEST_REPORT)
-        except BlockingIOError:
-            return pid
-        os.waitpid(pid, 0)
-        number = int(failure.split(b":")[1], 16)
-        raise OSError(number, os.strerror(number), os.fsdecode(self._program[0]))

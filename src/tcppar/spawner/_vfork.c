@@ -1,0 +1,175 @@
+/*
+ * A program run as a child by vfork(2): the one step of a connection's life for which Python has no fast way.
+ *
+ * Against os.posix_spawn it saves a stack and 64 calls of sigaction(2) for each child, and sets what posix_spawn
+ * cannot: resource limits, and LISTEN_PID, which holds the child's own process id.
+ *
+ * Between vfork and execve the child shares the spawner's memory and borrows its thread, which stands still: it may
+ * only make system calls and write to `struct request`. The spawner has no other thread.
+ */
+#define Py_LIMITED_API 0x030B0000
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { FIRST_PASSED_DESCRIPTOR = 3, LARGEST_NUMBER = 24, CANNOT_RUN = 111 };
+
+static const char LISTEN_PID[] = "LISTEN_PID=";
+
+struct limit {
+    int resource;
+    struct rlimit value;
+};
+
+struct request {
+    const char *program;
+    char **arguments;
+    char **environment;
+    int descriptor;
+    char *listen_pid; /* where LISTEN_PID's value goes; NULL: the connection is 0 and 1, not 3 */
+    const struct limit *limits;
+    Py_ssize_t limit_count;
+    sigset_t mask;
+    const char *failed; /* what failed, with `error`; set by the child */
+    int error;
+};
+
+static void write_number(char *to, long number) {
+    char digits[LARGEST_NUMBER];
+    int count = 0;
+    do
+        digits[count++] = (char)('0' + number % 10);
+    while ((number /= 10) > 0);
+    while (count > 0)
+        *to++ = digits[--count];
+    *to = '\0';
+}
+
+static int place_connection(const struct request *request) {
+    if (request->listen_pid == NULL)
+        return dup2(request->descriptor, 0) < 0 || dup2(request->descriptor, 1) < 0;
+    write_number(request->listen_pid, (long)getpid());
+    if (dup2(2, 1) < 0)
+        return -1;
+    if (request->descriptor == FIRST_PASSED_DESCRIPTOR)
+        return fcntl(FIRST_PASSED_DESCRIPTOR, F_SETFD, 0);
+    return dup2(request->descriptor, FIRST_PASSED_DESCRIPTOR) < 0;
+}
+
+/* The child; returns only if the program does not run. */
+static void become_program(struct request *request) {
+    /* The spawner catches SIGCHLD alone (spawner/loop.py); its handler must not run in a child that borrows its memory. */
+    struct sigaction default_action = {.sa_handler = SIG_DFL};
+    sigaction(SIGCHLD, &default_action, NULL);
+    sigprocmask(SIG_SETMASK, &request->mask, NULL);
+
+    request->failed = "the connection";
+    if (setpgid(0, 0) || place_connection(request))
+        return;
+    request->failed = "rlimits";
+    for (Py_ssize_t i = 0; i < request->limit_count; i++)
+        if (setrlimit(request->limits[i].resource, &request->limits[i].value))
+            return;
+    request->failed = request->program;
+    execve(request->program, request->arguments, request->environment);
+}
+
+static pid_t run(struct request *request) {
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &request->mask);
+    volatile pid_t pid = vfork();
+    if (pid == 0) {
+        become_program(request);
+        request->error = errno;
+        _exit(CANNOT_RUN);
+    }
+    if (pid < 0) {
+        request->failed = "vfork";
+        request->error = errno;
+    }
+    sigprocmask(SIG_SETMASK, &request->mask, NULL);
+    return pid;
+}
+
+/* Pointers to the texts of a list of bytes; -1 if it holds anything else. */
+static int point_at(PyObject *texts, Py_ssize_t count, char **pointers) {
+    for (Py_ssize_t i = 0; i < count; i++)
+        if ((pointers[i] = PyBytes_AsString(PyList_GetItem(texts, i))) == NULL)
+            return -1;
+    return 0;
+}
+
+static int read_limits(PyObject *limits, Py_ssize_t count, struct limit *to) {
+    for (Py_ssize_t i = 0; i < count; i++) {
+        long long soft, hard;
+        if (!PyArg_ParseTuple(PyTuple_GetItem(limits, i), "iLL", &to[i].resource, &soft, &hard))
+            return -1;
+        to[i].value.rlim_cur = (rlim_t)soft; /* -1 is RLIM_INFINITY */
+        to[i].value.rlim_max = (rlim_t)hard;
+    }
+    return 0;
+}
+
+PyDoc_STRVAR(launch_doc,
+             "launch(program, arguments, environment, more, descriptor, listens, limits) -> pid\n\n"
+             "Run a program with a connection. Texts are bytes; `more` are further variables, joined by NUL.\n"
+             "Raises OSError with what failed as its filename; then there is no child.");
+
+static PyObject *launch(PyObject *module, PyObject *args) {
+    struct request request = {0};
+    PyObject *arguments, *environment, *limits;
+    char *more;
+    Py_ssize_t more_size;
+    int listens;
+    if (!PyArg_ParseTuple(args, "yO!O!y#ipO!", &request.program, &PyList_Type, &arguments, &PyList_Type, &environment,
+                          &more, &more_size, &request.descriptor, &listens, &PyTuple_Type, &limits))
+        return NULL;
+
+    Py_ssize_t argument_count = PyList_Size(arguments), count = PyList_Size(environment), more_count = 1;
+    for (Py_ssize_t i = 0; i < more_size; i++)
+        more_count += more[i] == '\0';
+    request.limit_count = PyTuple_Size(limits);
+
+    char *argument_pointers[argument_count + 1], *pointers[count + more_count + 2];
+    char listen_pid[sizeof LISTEN_PID + LARGEST_NUMBER];
+    struct limit limit_values[request.limit_count + 1];
+    if (point_at(arguments, argument_count, argument_pointers) || point_at(environment, count, pointers) ||
+        read_limits(limits, request.limit_count, limit_values))
+        return NULL;
+    argument_pointers[argument_count] = NULL;
+    for (char *text = more; text < more + more_size; text += strlen(text) + 1)
+        pointers[count++] = text;
+    if (listens) {
+        memcpy(listen_pid, LISTEN_PID, sizeof LISTEN_PID);
+        pointers[count++] = listen_pid;
+        request.listen_pid = listen_pid + sizeof LISTEN_PID - 1;
+    }
+    pointers[count] = NULL;
+    request.arguments = argument_pointers;
+    request.environment = pointers;
+    request.limits = limit_values;
+
+    pid_t pid = run(&request);
+    if (request.error == 0)
+        return PyLong_FromLong((long)pid);
+    if (pid > 0)
+        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+            ;
+    errno = request.error;
+    return PyErr_SetFromErrnoWithFilename(PyExc_OSError, request.failed);
+}
+
+static PyMethodDef methods[] = {{"launch", launch, METH_VARARGS, launch_doc}, {NULL, NULL, 0, NULL}};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, .m_name = "_vfork", .m_doc = "Programs run by vfork.", .m_size = 0, .m_methods = methods};
+
+PyMODINIT_FUNC PyInit__vfork(void) { return PyModuleDef_Init(&definition); }

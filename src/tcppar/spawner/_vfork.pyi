@@ -1,0 +1,10 @@
+def launch(
+    program: bytes,
+    arguments: list[bytes],
+    environment: list[bytes],
+    more: bytes,
+    descriptor: int,
+    listens: bool,
+    limits: tuple[tuple[int, int, int], ...],
+    /,
+) -> int: ...
