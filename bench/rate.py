@@ -9,8 +9,6 @@ only slow it down. The load client and the child are compiled from bench/load.c 
 """
 
 import argparse
-import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -18,52 +16,16 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-HERE = Path(__file__).parent
+# As a script, it finds only what stands beside it.
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from bench.common import HERE, Peer, compiled, ending, held, in_turns, median_ratio, run_load, tcppar
+
 CLIENTS = 16
 GOALS = {False: 0.95, True: 1.5}
 LARGEST_SUPERVISOR_MB = 30
-
-
-@dataclass(frozen=True)
-class Peer:
-    """A running server: its name, its port, the process id of its parent process."""
-
-    name: str
-    port: int
-    pid: int
-
-
-def compiled(source: Path, folder: Path) -> Path:
-    program = folder / source.stem
-    subprocess.run(["gcc", "-O2", "-static", "-o", program, source], check=True)
-    return program
-
-
-@contextmanager
-def ending(process: "subprocess.Popen[str]") -> Iterator["subprocess.Popen[str]"]:
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait()
-
-
-@contextmanager
-def tcppar(child: Path, log: Path) -> Iterator[Peer]:
-    reader, writer = os.pipe()
-    options = ["--max-connections", "20000", "--ready-fd", str(writer)]
-    command = [sys.executable, "-m", "tcppar", "serve", "127.0.0.1:0", *options, "--", str(child)]
-    with log.open("w") as stderr:
-        process = subprocess.Popen(command, stderr=stderr, pass_fds=[writer], text=True)
-    os.close(writer)
-    with ending(process), open(reader) as ready:
-        if not ready.readline():
-            sys.exit(f"tcppar did not start: {log.read_text()}")
-        line = next(line for line in log.read_text().splitlines() if line.startswith("listening on"))
-        yield Peer("tcppar", int(line.rpartition(":")[2]), process.pid)
 
 
 @contextmanager
@@ -79,42 +41,16 @@ def tcpserver(child: Path) -> Iterator[Peer]:
         yield Peer("tcpserver", int(process.stdout.readline()), process.pid)
 
 
-@contextmanager
-def held(load: Path, peer: Peer, number: int) -> Iterator[None]:
-    """Keep that many connections open, each with its child waiting."""
-    command = [str(load), str(peer.port), "hold", str(number)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdin is not None
-    if process.stdout.readline() != f"held {number}\n":
-        sys.exit(f"{peer.name} did not hold {number} connections")
-    try:
-        yield
-    finally:
-        process.stdin.close()
-        process.wait()
-
-
-def rate(load: Path, peer: Peer, connections: int) -> float:
-    command = [str(load), str(peer.port), str(CLIENTS), str(connections)]
-    outcome = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=False).stdout)
-    if outcome["failed"]:
-        sys.exit(f"{peer.name}: {outcome}")
-    return float(outcome["rate"])
-
-
 def compare(load: Path, peers: list[Peer], rounds: int, connections: int) -> float:
     """The median of the ratios of neighbouring runs, first peer to second."""
     for peer in peers:
-        rate(load, peer, connections // 4)
-    rates: dict[str, list[float]] = {peer.name: [] for peer in peers}
-    for number in range(rounds):
-        for peer in peers if number % 2 else reversed(peers):
-            rates[peer.name].append(rate(load, peer, connections))
-    for name, values in rates.items():
-        print(f"  {name:10} {statistics.median(values):7.0f} a second (from {min(values):.0f} to {max(values):.0f})")
-    first, second = (rates[peer.name] for peer in peers)
-    return statistics.median(ours / theirs for ours, theirs in zip(first, second, strict=True))
+        run_load(load, peer, CLIENTS, connections // 4)
+    rates = in_turns(peers, rounds, lambda peer: run_load(load, peer, CLIENTS, connections).rate)
+    for peer, values in zip(peers, rates, strict=True):
+        print(
+            f"  {peer.name:10} {statistics.median(values):7.0f} a second (from {min(values):.0f} to {max(values):.0f})"
+        )
+    return median_ratio(*rates)
 
 
 def supervisor_mb(peer: Peer) -> float:
@@ -131,7 +67,7 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         child, load = compiled(HERE / "child.c", folder), compiled(HERE / "load.c", folder)
-        peers = [stack.enter_context(tcppar(child, folder / "log")), stack.enter_context(tcpserver(child))]
+        peers = [stack.enter_context(tcppar(folder / "log", "--", str(child))), stack.enter_context(tcpserver(child))]
         print("nothing else connected:")
         print(f"  ratio {compare(load, peers, wanted.rounds, wanted.connections):.3f} (goal: {GOALS[False]})")
         for peer in peers:

@@ -3,7 +3,7 @@
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ import tcppar
 from tcppar import flags
 from tcppar.config import Config
 from tcppar.errors import ConfigurationError, ExitCode, SystemRefused, TcpparError
-from tcppar.net import notify, platform
+from tcppar.net import platform
+from tcppar.net.notify import ReadyDescriptor, notify_manager
 from tcppar.net.waiter import Waiter
 from tcppar.observe.check import choose, explain
 from tcppar.observe.log import Log
 from tcppar.policy.strikes import Strikes
+from tcppar.supervisor import trial
 from tcppar.supervisor.core import Core
 from tcppar.supervisor.loop import Supervisor
 
@@ -57,11 +59,30 @@ def _service_options(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.argument("addresses", metavar="[ADDRESS]... -- PROGRAM [ARGUMENT]...", nargs=-1)
 @click.option("-c", "--config", "file", type=click.Path(path_type=Path), help="Read services from a TOML file.")
-@click.option("--ready-fd", type=int, metavar="N", help="Write a line to descriptor N when ready, and close it.")
+@click.option(
+    "--ready-fd",
+    type=int,
+    metavar="N",
+    help="When ready, write the line `ready ADDRESS...` to descriptor N, and close it. Blanks in an address are octal "
+    "escapes.",
+)
+@click.option(
+    "--lifeline-fd",
+    type=int,
+    metavar="N",
+    help="Stop, as after SIGTERM, at the end of what descriptor N brings: when whoever holds the other end of the pipe "
+    "has closed it, or is dead.",
+)
 @_service_options
 @click.pass_context
 def serve(
-    ctx: click.Context, /, addresses: tuple[str, ...], file: Path | None, ready_fd: int | None, **given: Any
+    ctx: click.Context,
+    /,
+    addresses: tuple[str, ...],
+    file: Path | None,
+    ready_fd: int | None,
+    lifeline_fd: int | None,
+    **given: Any,
 ) -> None:
     """Run PROGRAM for every connection to an ADDRESS, each in a process of its own.
 
@@ -69,10 +90,27 @@ def serve(
     0 and 1 are the connection, and 2 is the log.
     """
     platform.ensure_standard_descriptors()
+    for option, descriptor in (("--ready-fd", ready_fd), ("--lifeline-fd", lifeline_fd)):
+        _keep_to_ourselves(option, descriptor)
+    ready = ReadyDescriptor(ready_fd)
+    try:
+        _supervise(lambda: flags.read(file, addresses, ctx.obj, given), ready, lifeline_fd)
+    except TcpparError as error:
+        ready.refused(str(error))
+        raise
 
-    def read() -> Config:
-        return flags.read(file, addresses, ctx.obj, given)
 
+def _keep_to_ourselves(option: str, descriptor: int | None) -> None:
+    """Let no other process inherit a descriptor. That it is open is not only courtesy: if it is not, the number will
+    be that of something else."""
+    try:
+        if descriptor is not None:
+            os.set_inheritable(descriptor, False)
+    except (OSError, OverflowError):
+        raise ConfigurationError([f"command line: {option}: {descriptor}: no such descriptor is open"]) from None
+
+
+def _supervise(read: Callable[[], Config], ready: ReadyDescriptor, lifeline: int | None) -> None:
     config = read()
     features = platform.detect()
     log = Log(2, config.server.log_format)
@@ -81,13 +119,12 @@ def serve(
     if features.subreaper:
         platform.become_subreaper()
 
-    def announce() -> None:
+    def announce(addresses: Sequence[str]) -> None:
         log.flush()
-        notify.notify_manager("READY=1")
-        if ready_fd is not None:
-            notify.write_ready_line(ready_fd, "ready")
+        notify_manager("READY=1")
+        ready.ready(addresses)
 
-    Supervisor(config, core, reread=read, announce=announce).run()
+    Supervisor(config, core, reread=read, announce=announce, lifeline=lifeline).run()
 
 
 @cli.command(cls=_CommandAfterDashes, short_help="Find every mistake of a configuration; explain what would happen.")
@@ -106,14 +143,26 @@ def check(
     service: str | None,
     **given: Any,
 ) -> None:
-    """Check a configuration without serving it: every mistake at once."""
+    """Check a configuration without serving it: every mistake at once. Handlers are loaded, by a process of its own."""
     config = flags.read(file, addresses, ctx.obj, given)
+    _try_handlers(config, str(file or "command line"))
     if service is not None:
         choose(config, service)
     if client is None:
         _say(f"{file or 'command line'}: no mistakes, services: {', '.join(config.services)}")
     else:
         _say(explain(config, client, service, os.environ))
+
+
+def _try_handlers(config: Config, where: str) -> None:
+    """Load every handler, in a process of its own as the server would: what fails there is a mistake too."""
+    mistakes = [
+        f"{where}: service.{service.name}: {reason}"
+        for service in config.services.values()
+        if service.settings.handler is not None and (reason := trial.refusal(service)) is not None
+    ]
+    if mistakes:
+        raise ConfigurationError(mistakes)
 
 
 def _say(text: str) -> None:

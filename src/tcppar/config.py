@@ -7,6 +7,7 @@ import pwd
 import re
 import resource
 import shutil
+import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from enum import Enum
@@ -19,13 +20,16 @@ from msgspec import Struct
 from tcppar.child import contract
 from tcppar.errors import ConfigurationError
 from tcppar.net.address import Address
-from tcppar.quantities import Duration, FileMode, Limit
-from tcppar.records import ChildPlan, Identity
+from tcppar.quantities import UNLIMITED, Bounds, Duration, FileMode, Limit
+from tcppar.records import ChildPlan, HandlerMode, HandlerPlan, Identity
 from tcppar.settings import ServerSettings, ServiceSettings
 
 Settings = TypeVar("Settings", bound=Struct)
 
-_WRITTEN_AS_TEXT = (Address, Duration, FileMode, Limit)
+_WRITTEN_AS_TEXT = (Address, Bounds, Duration, FileMode, Limit)
+_HANDLER = re.compile(r"(?:[^\W\d]\w*(?:\.[^\W\d]\w*)*|.+\.py):[^\W\d]\w*(?:\.[^\W\d]\w*)*")
+_OF_A_HANDLER = ("mode", "preload")
+_OF_A_POOL = ("workers", "connections_per_worker", "worker_memory")
 # A service's name stands in file names and in lines of the log.
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9_.-]+")
 
@@ -205,8 +209,16 @@ def _impossible(settings: ServiceSettings, prefix: str, given: Mapping[str, Any]
     found = []
     if not settings.listen and not given.get("listen"):
         found.append(f"{prefix}.listen: missing: expected at least one address")
-    if not settings.command and not given.get("command"):
-        found.append(f"{prefix}.command: missing: expected a program and its arguments")
+    if not (settings.command or given.get("command") or given.get("handler")):
+        found.append(f"{prefix}.command: missing: expected a program and its arguments, or a handler")
+    if settings.handler is not None:
+        found.extend(f"{prefix}.{mistake}" for mistake in _unusable_handler(settings, given))
+    else:
+        found.extend(
+            f"{prefix}.{name}: is for a handler, and there is none"
+            for name in (*_OF_A_HANDLER, *_OF_A_POOL)
+            if name in given
+        )
     if settings.command:
         found.extend(f"{prefix}.command: {mistake}" for mistake in _unusable_command(settings))
     if settings.directory is not None and not os.path.isdir(settings.directory):
@@ -226,6 +238,20 @@ def _impossible(settings: ServiceSettings, prefix: str, given: Mapping[str, Any]
         for name in settings.environment
         if not name or "=" in name or "\0" in name
     )
+    return found
+
+
+def _unusable_handler(settings: ServiceSettings, given: Mapping[str, Any]) -> list[str]:
+    found = []
+    if not _HANDLER.fullmatch(settings.handler or ""):
+        found.append(f'handler: {settings.handler!r}: expected "module:name" or "path/file.py:name"')
+    found.extend(
+        f"{name}: is for a program; a handler gets a Connection"
+        for name in ("command", "control_file", "descriptors")
+        if given.get(name)
+    )
+    if settings.mode is not HandlerMode.POOL:
+        found.extend(f'{name}: is for mode = "pool"' for name in _OF_A_POOL if name in given)
     return found
 
 
@@ -281,7 +307,7 @@ def child_plan(
     return ChildPlan(
         service=config.name,
         id_prefix=id_prefix,
-        program=resolve_program(settings) or settings.command[0],
+        program="" if settings.handler else resolve_program(settings) or settings.command[0],
         command=settings.command,
         environment=contract.encoded(environment),
         descriptors=settings.descriptors,
@@ -291,6 +317,22 @@ def child_plan(
         nice=settings.nice,
         rlimits=tuple((name, int(limit), int(limit)) for name, limit in settings.rlimits.items()),
         control_file=settings.control_file,
+        handler=_handler_plan(settings),
         nodelay=settings.nodelay and not options_inherited,
         keepalive=settings.keepalive and not options_inherited,
+    )
+
+
+def _handler_plan(settings: ServiceSettings) -> HandlerPlan | None:
+    if settings.handler is None:
+        return None
+    memory = settings.worker_memory
+    return HandlerPlan(
+        target=settings.handler,
+        mode=settings.mode,
+        # The first entry is the folder of the command that was started, or nothing: neither is the user's.
+        import_path=(os.path.abspath(settings.directory or "."), *(entry for entry in sys.path[1:] if entry)),
+        preload=settings.preload,
+        connections_per_worker=settings.connections_per_worker,
+        worker_memory_kb=None if memory is None or memory == UNLIMITED else memory // 1024,
     )

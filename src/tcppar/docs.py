@@ -20,7 +20,7 @@ from tcppar import flags
 from tcppar.cli import cli
 from tcppar.events import Event
 from tcppar.net.address import Address
-from tcppar.quantities import Duration, FileMode, Limit
+from tcppar.quantities import Bounds, Duration, FileMode, Limit
 from tcppar.settings import ServerSettings, ServiceSettings
 
 FOLDER = Path("docs")
@@ -45,7 +45,7 @@ flags alone there is one service, and its name is the program's.
     command = ["cat"]
     max_lifetime = "5m"
 
-Only `listen` and `command` must be given. `tcppar check` tells every mistake of a file or a command line at once.
+Only `listen` and `command` (or `handler`) must be given. `tcppar check` tells every mistake of a file or a command line at once.
 """
 
 _EVENTS_HEAD = """
@@ -98,6 +98,8 @@ def _setting_type(kind: type[Struct], name: str) -> str:
         bool: "`true` or `false`",
         str: "text",
         Duration: 'duration: seconds, or a text such as `"30s"`, `"250ms"`, `"5m"`, `"12h"` or `"7d"`',
+        Bounds: 'one number, or two such as `"2-16"`',
+        Limit: 'number, a size such as `"64M"`, or `"unlimited"`',
         FileMode: 'file mode: a text in octal such as `"0027"`',
         tuple[str, ...]: "list of texts",
         tuple[Address, ...]: "list of addresses",

@@ -190,6 +190,36 @@ class SpawnerDied(Event, frozen=True, kw_only=True, tag="spawner-died"):
         )
 
 
+class WorkerStarted(Event, frozen=True, kw_only=True, tag="worker"):
+    """A worker of a pool was started."""
+
+    service: str
+    pid: int
+    workers: int
+
+    def sentence(self) -> str:
+        return f"{self.service} worker pid {self.pid} started, now {self.workers}"
+
+
+class WorkerEnded(Event, frozen=True, kw_only=True, tag="worker-ended"):
+    """A worker of a pool ended. `asked`: it was told to, or has come to its limits; else it died, and the connection
+    that it had ended with it."""
+
+    service: str
+    pid: int
+    outcome: str
+    asked: bool
+    workers: int
+
+    @property
+    def level(self) -> Level:
+        return Level.INFO if self.asked else Level.ERROR
+
+    def sentence(self) -> str:
+        how = "ended" if self.asked else "died"
+        return f"{self.service} worker pid {self.pid} {how}, {self.outcome}, now {self.workers}"
+
+
 class Reloaded(Event, frozen=True, kw_only=True, tag="reloaded"):
     """The configuration was read again and is in force."""
 

@@ -1,5 +1,7 @@
 """Flags of the command line, made from the declarations in settings.py, and read back into the file's shape."""
 
+import difflib
+import os
 import re
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +22,9 @@ from tcppar.settings import ServerSettings, ServiceSettings
 _WORDS = ("listen", "command")
 # Settings that are tables or lists, of which a flag gives one entry and can be repeated.
 _SINGULAR = {"rlimits": "rlimit", "keep_environment": "keep-environment", "environment": "environment"}
+
+# Stands for the one service that is described in Python, until the command names it; in no message.
+_NAME_IN_PYTHON = "python"
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
@@ -86,7 +91,7 @@ def read(file: Path | None, addresses: Sequence[str], command: Sequence[str], gi
             target[name] = _plain(kind, name, value)
         except ConfigurationError as error:
             mistakes.extend(error.mistakes)
-    name = _service_name(command)
+    name = _service_name(command, given.get("handler"))
     try:
         config = configuration.from_tree({**server, "service": {name: service}}, "command line")
     except ConfigurationError as error:
@@ -96,9 +101,9 @@ def read(file: Path | None, addresses: Sequence[str], command: Sequence[str], gi
     return config
 
 
-def _service_name(command: Sequence[str]) -> str:
-    """The program's name, as a word that a service may be called."""
-    program = Path(command[0]).name if command else ""
+def _service_name(command: Sequence[str], handler: str | None) -> str:
+    """The program's or the handler's name, as a word that a service may be called."""
+    program = Path(command[0]).name if command else Path((handler or "").rpartition(":")[0]).name.removesuffix(".py")
     return re.sub(r"[^A-Za-z0-9_.-]", "_", program) or "service"
 
 
@@ -137,3 +142,50 @@ def _number_if_one(text: Any) -> Any:
         return int(text) if isinstance(text, str) else text
     except ValueError:
         return text
+
+
+def arguments_for(settings: Mapping[str, Any]) -> list[str]:
+    """The words behind `tcppar serve` for settings that are given as Python values.
+
+    They stand where every user of the system can read them (ps(1)), those of `environment` too.
+
+    Args:
+        settings: by their names, of one service and of the server; values as in a file, and paths for texts.
+
+    Raises:
+        ConfigurationError: with every mistake, each with the setting's name.
+    """
+    plain = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in settings.items()}
+    of_server = {name: value for name, value in plain.items() if _is_the_servers(name)}
+    of_service = {name: value for name, value in plain.items() if name not in of_server}
+    try:
+        config = configuration.from_tree({**of_server, "service": {_NAME_IN_PYTHON: of_service}}, "settings")
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            [mistake.replace(f"service.{_NAME_IN_PYTHON}.", "") for mistake in error.mistakes]
+        ) from None
+    service = config.services[_NAME_IN_PYTHON].settings
+    words = [word for name in of_server for word in _flags_for(name, getattr(config.server, name))]
+    words += [word for name in of_service if name not in _WORDS for word in _flags_for(name, getattr(service, name))]
+    command = ["--", *service.command] if service.command else []
+    return [*words, *service.listen, *command]
+
+
+def _is_the_servers(name: str) -> bool:
+    """Whether a name is, or was probably meant to be, that of a setting of the server."""
+    known = (*ServerSettings.__struct_fields__, *ServiceSettings.__struct_fields__)
+    return not {*difflib.get_close_matches(name, known, n=1)}.isdisjoint(ServerSettings.__struct_fields__)
+
+
+def _flags_for(name: str, value: Any) -> list[str]:
+    """A setting as flags, each in one word, so that no value can be taken for another flag."""
+    flag = flag_name(name)
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    if isinstance(value, dict):
+        return [f"--{flag}={key}={entry}" for key, entry in value.items()]
+    if isinstance(value, tuple):
+        return [f"--{flag}={entry}" for entry in value]
+    return [f"--{flag}={value}"]

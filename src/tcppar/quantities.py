@@ -6,6 +6,7 @@ from typing import Self
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+_BOUNDS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 UNLIMITED = -1
 LONGEST_DURATION = 36500 * _SECONDS["d"]
 # What setrlimit(2) takes through Python.
@@ -54,6 +55,33 @@ class FileMode(int):
 
     def __str__(self) -> str:
         return f"{int(self):04o}"
+
+
+class Bounds(str):
+    """The least and the most of something, written as `"2-16"`, or as a number where both are the same.
+
+    Attributes:
+        least: 1 or more.
+        most: not below `least`.
+
+    Raises:
+        ValueError: it is neither, or the bounds are the wrong way round.
+    """
+
+    __slots__ = ("least", "most")
+
+    least: int
+    most: int
+
+    def __new__(cls, value: object) -> Self:
+        found = _BOUNDS.fullmatch(str(value)) if isinstance(value, (str, int)) and not isinstance(value, bool) else None
+        least = int(found[1]) if found else 0
+        most = int(found[2] or least) if found else 0
+        if not 1 <= least <= most:
+            raise ValueError(f'{value!r} are no bounds: expected a number from 1, or two like "2-16"')
+        self = super().__new__(cls, str(least) if least == most else f"{least}-{most}")
+        self.least, self.most = least, most
+        return self
 
 
 class Limit(int):

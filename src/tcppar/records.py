@@ -66,6 +66,13 @@ class DescriptorMode(StrEnum):
     LISTEN_FDS = "listen-fds"
 
 
+class HandlerMode(StrEnum):
+    """Which process runs a Python handler."""
+
+    FORK = "fork"
+    POOL = "pool"
+
+
 class Identity(Struct, frozen=True):
     """User and groups to become, by number, resolved before anything is started."""
 
@@ -74,6 +81,26 @@ class Identity(Struct, frozen=True):
     gid: int
     groups: tuple[int, ...]
     home: str
+
+
+class HandlerPlan(Struct, frozen=True):
+    """A Python handler in place of a program.
+
+    Attributes:
+        target: `module:name` or `path/file.py:name`.
+        mode: a process for each connection, or workers that are used again.
+        import_path: where modules are looked for (sys.path).
+        preload: modules that are imported before the handler.
+        connections_per_worker: after so many a worker ends and is replaced; None for any number.
+        worker_memory_kb: a worker whose peak memory is above this ends after the connection; None for no limit.
+    """
+
+    target: str
+    mode: HandlerMode
+    import_path: tuple[str, ...] = ()
+    preload: tuple[str, ...] = ()
+    connections_per_worker: int | None = None
+    worker_memory_kb: int | None = None
 
 
 class ChildPlan(Struct, frozen=True):
@@ -93,6 +120,7 @@ class ChildPlan(Struct, frozen=True):
         rlimits: (resource name, soft, hard) set in the child itself; -1 is unlimited.
         control_file: template of the control file; None writes none.
         control_directory: the private directory for control files; None where none are written.
+        handler: what runs instead of `program`, of which there is none then.
         nodelay, keepalive: TCP options that the spawner has to set itself, because the system does not
             let a connection inherit them from its listener.
     """
@@ -110,6 +138,7 @@ class ChildPlan(Struct, frozen=True):
     rlimits: tuple[tuple[str, int, int], ...] = ()
     control_file: str | None = None
     control_directory: str | None = None
+    handler: HandlerPlan | None = None
     nodelay: bool = False
     keepalive: bool = False
 
@@ -136,20 +165,44 @@ class Retire(Struct, frozen=True, array_like=True, tag=3, gc=False):
     """No offer comes any more: end when the last child has ended, and report until then."""
 
 
-Order = Offer | Deliver | Retire
+class Hire(Struct, frozen=True, array_like=True, tag=4, gc=False):
+    """Make a worker, which serves connections that are offered on the channel whose descriptor comes along; answered
+    as an Offer is.
+
+    Attributes:
+        number: negative, so that no connection has it.
+        tells: whether it reports Taken, as others do. If not, to have read the offer is to have taken it.
+    """
+
+    number: int
+    tells: bool = True
+
+
+Order = Offer | Deliver | Retire | Hire
 
 
 # From a spawner to the supervisor.
 
 
 class Ready(Struct, frozen=True, array_like=True, tag=1, gc=False):
-    """The spawner has entered its user and limits, and can take connections."""
+    """The spawner has entered its user and limits, or the worker has begun: it can take connections.
+
+    Attributes:
+        sources: files that the handler was loaded from.
+    """
+
+    sources: tuple[str, ...] = ()
 
 
 class Refused(Struct, frozen=True, array_like=True, tag=2, gc=False):
-    """The spawner cannot begin: `reason` is a sentence that names the setting."""
+    """The spawner cannot begin: `reason` is a sentence that names the setting.
+
+    Attributes:
+        mistake: whether it is the user's code or configuration that has to be changed.
+    """
 
     reason: str
+    mistake: bool = False
 
 
 class Taken(Struct, frozen=True, array_like=True, tag=3, gc=False):
@@ -191,4 +244,8 @@ class Ended(Struct, frozen=True, array_like=True, tag=6, gc=False):
     peak_memory_kb: int | None
 
 
-Report = Ready | Refused | Taken | Busy | Failed | Ended
+class Leaving(Struct, frozen=True, array_like=True, tag=7, gc=False):
+    """The worker takes no more connections, and ends."""
+
+
+Report = Ready | Refused | Taken | Busy | Failed | Ended | Leaving

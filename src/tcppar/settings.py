@@ -10,8 +10,8 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from tcppar.net.address import Address
-from tcppar.quantities import Duration, FileMode, Limit
-from tcppar.records import DescriptorMode, StderrMode
+from tcppar.quantities import Bounds, Duration, FileMode, Limit
+from tcppar.records import DescriptorMode, HandlerMode, StderrMode
 
 LARGEST_BACKLOG = 2**31 - 1
 
@@ -50,6 +50,41 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             "`{remote_port}`, `{local_ip}`, `{local_port}` and `{connection_id}` are filled in; other braces are left "
             "alone."
         ),
+    ] = ()
+    handler: Annotated[
+        str | None,
+        Meta(
+            description="Instead of a command: the Python handler, as `module:name` or `path/file.py:name`. It is a "
+            "function of a Connection, an `async def` of an AsyncConnection, or a class of socketserver's. Modules are "
+            "looked for in `directory` (unset: in the server's) and where the server's Python looks."
+        ),
+    ] = None
+    mode: Annotated[
+        HandlerMode,
+        Meta(
+            description="`fork`: every connection gets a fresh process, a copy of one that has loaded the handler. "
+            "`pool`: workers serve one connection after the other, each one at a time."
+        ),
+    ] = HandlerMode.FORK
+    workers: Annotated[
+        Bounds,
+        Meta(
+            description='With mode `pool`: the least and the most workers, as `"2-16"`. There are more while clients '
+            "wait, and fewer again when they are idle."
+        ),
+    ] = Bounds("8-64")
+    connections_per_worker: Annotated[
+        Count | None, Meta(description="With mode `pool`: after so many connections a worker is replaced.")
+    ] = None
+    worker_memory: Annotated[
+        Limit | None,
+        Meta(
+            description='With mode `pool`: a worker whose peak memory is above this (`"200M"`) is replaced after the '
+            "connection."
+        ),
+    ] = None
+    preload: Annotated[
+        tuple[str, ...], Meta(description="Modules that are imported once, before the handler, for all its processes.")
     ] = ()
     backlog: Annotated[
         Annotated[int, Meta(ge=1, le=LARGEST_BACKLOG)],
@@ -161,3 +196,10 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     log_format: Annotated[LogFormat, Meta(description="`text` for people, `json` for one JSON object a line.")] = (
         LogFormat.TEXT
     )
+    reload: Annotated[
+        bool,
+        Meta(
+            description="For developing: when a file of a handler has changed, load it again. New connections get the "
+            "new code, and running ones end with the old."
+        ),
+    ] = False

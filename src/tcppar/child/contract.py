@@ -5,7 +5,6 @@ sockets, and systemd's (systemd.exec(5), Accept=yes) stand side by side, so that
 runs unchanged.
 """
 
-import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -113,6 +112,11 @@ def connection_environment(
     }
 
 
+def handler_environment(plan: ChildPlan) -> dict[bytes, bytes]:
+    """The environment of a handler's processes. What is of one connection its Connection tells."""
+    return plan.environment | encoded({"TCPPAR_SERVICE": plan.service})
+
+
 def listen_environment(pid: object) -> dict[str, str]:
     """The names of sd_listen_fds(3), where the connection is descriptor 3 of the process with this pid."""
     return {"LISTEN_FDS": "1", "LISTEN_PID": f"{pid}", "LISTEN_FDNAMES": "connection"}
@@ -161,6 +165,8 @@ def fill(template: str, filled: Mapping[str, object]) -> str:
 
 def template_mistakes(texts: Iterable[str]) -> list[str]:
     """Words in braces that look like a placeholder mistyped; empty if there are none."""
+    import difflib  # for this alone: spawners use this module too, and their memory counts many times
+
     return [
         f"{{{word}}}: unknown placeholder; did you mean {{{near[0]}}}?"
         for text in texts

@@ -6,9 +6,12 @@ system, and one read takes all the reports that are there, which under load is w
 An offer's descriptor arrives with the first byte of its frame (unix(7): a read never crosses a descriptor).
 """
 
+import fcntl
 import os
 import socket
 import sys
+import termios
+from array import array
 from typing import Generic, TypeVar
 
 from msgspec import DecodeError
@@ -126,6 +129,12 @@ class Channel(Generic[Received]):
             return self._decode(body)
         except DecodeError as error:
             raise ChannelClosed(f"a frame that cannot be read: {error}") from error
+
+    def all_read(self) -> bool:
+        """Whether the other side has read all that was sent (Linux alone: SIOCOUTQ of a Unix socket)."""
+        unread = array("i", [0])
+        fcntl.ioctl(self._socket, termios.TIOCOUTQ, unread)
+        return unread[0] == 0
 
     def close(self) -> None:
         """Close this end."""

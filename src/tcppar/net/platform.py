@@ -24,6 +24,8 @@ class Features(Struct, frozen=True):
         tcp_info: TCP_INFO tells how long a connection was queued (tcp(7)).
         credentials: SO_PASSCRED tells which process wrote to the log socket (unix(7)).
         fast_spawn: children may be made by vfork(2) directly (spawner/vfork.py).
+        tells_unread: a Unix socket tells what the other side has not read, and that it was closed with something
+            unread (unix(7)): who has read an offer need not say so.
         inherited_options: a connection has the TCP options of its listener from the start.
     """
 
@@ -32,6 +34,7 @@ class Features(Struct, frozen=True):
     steering: bool
     tcp_info: bool
     credentials: bool
+    tells_unread: bool
     inherited_options: bool
     fast_spawn: bool
 
@@ -50,6 +53,7 @@ def detect(environ: Mapping[str, str] = os.environ) -> Features:
         steering=linux and hasattr(socket, "SO_REUSEPORT"),
         tcp_info=linux and hasattr(socket, "TCP_INFO"),
         credentials=linux and hasattr(socket, "SO_PASSCRED"),
+        tells_unread=linux,
         inherited_options=linux,
         fast_spawn=linux,
     )

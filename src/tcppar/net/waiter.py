@@ -104,6 +104,12 @@ class Waiter:
         for number in signals:
             signal.signal(number, signal.SIG_DFL)
 
+    @property
+    def descriptors(self) -> list[int]:
+        """What it holds itself: a process that was forked from this one must close them."""
+        poller = [self._poller.fileno()] if self._use_epoll else []  # type: ignore[attr-defined]
+        return [*poller, self._wakeup, self._wakeup_writer]
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._signals.add(number)
 

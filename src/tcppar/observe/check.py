@@ -72,9 +72,10 @@ def _lines(service: ServiceConfig, plan: ChildPlan, endpoints: Endpoints) -> lis
     )
     control_path = f"/tmp/tcppar-{service.name}-XXXXXXXX/PREFIX-{_SAMPLE_NUMBER}" if settings.control_file else ""
     filled = contract.values(plan, _SAMPLE_NUMBER, endpoints, control_path)
-    environment = {
-        os.fsdecode(name): os.fsdecode(value) for name, value in plan.environment.items()
-    } | contract.connection_environment(plan, _SAMPLE_NUMBER, endpoints, None)
+    of_service = plan.environment if plan.handler is None else contract.handler_environment(plan)
+    environment = {os.fsdecode(name): os.fsdecode(value) for name, value in of_service.items()}
+    if plan.handler is None:
+        environment |= contract.connection_environment(plan, _SAMPLE_NUMBER, endpoints, None)
     if plan.descriptors is DescriptorMode.LISTEN_FDS:
         environment |= contract.listen_environment("(the child's pid)")
     local = format_endpoint(endpoints.local_ip, endpoints.local_port)
@@ -82,8 +83,7 @@ def _lines(service: ServiceConfig, plan: ChildPlan, endpoints: Endpoints) -> lis
         f"service {service.name}: a client from {endpoints.peer} to {local}",
         f"verdict: {admission.decide(active=0, max_connections=1, refuses_when_full=False).value};"
         f" when {settings.max_connections} connections are open, it {full.value}",
-        f"command: {shlex.join(contract.fill(word, filled) for word in plan.command)}",
-        f"program: {plan.program}",
+        *_what_runs(plan, filled),
         f"user: {plan.identity.name if plan.identity else 'as the server'}",
         f"directory: {plan.directory or 'as the server'}",
         "environment:",
@@ -95,6 +95,15 @@ def _lines(service: ServiceConfig, plan: ChildPlan, endpoints: Endpoints) -> lis
             *("  " + line for line in contract.fill(settings.control_file, filled).splitlines()),
         ]
     return lines
+
+
+def _what_runs(plan: ChildPlan, filled: Mapping[str, object]) -> list[str]:
+    if plan.handler is not None:
+        return [f"handler: {plan.handler.target}", f"mode: {plan.handler.mode}"]
+    return [
+        f"command: {shlex.join(contract.fill(word, filled) for word in plan.command)}",
+        f"program: {plan.program}",
+    ]
 
 
 def _printable(text: str) -> str:

@@ -65,6 +65,15 @@ class Launcher:
             self.clean_up(offer.number)
             raise
 
+    # Nothing can be made ahead: a program gets its connection when it starts.
+    lacks_spares = False
+
+    def prepare(self) -> None:
+        """Nothing can be made ahead."""
+
+    def dismiss(self) -> None:
+        """Nothing was made ahead."""
+
     def control_path(self, number: int) -> str:
         """Where the control file of a connection is; empty if the service has none."""
         if self._plan.control_directory is None:

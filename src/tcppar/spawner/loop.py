@@ -7,10 +7,11 @@ import signal
 import socket
 import sys
 import time
-from typing import NoReturn
+from typing import Any, NoReturn, Protocol
 
 import msgspec
 
+from tcppar.child import contract
 from tcppar.net import platform
 from tcppar.net.channel import Channel, ChannelClosed
 from tcppar.net.waiter import Waiter
@@ -26,6 +27,7 @@ from tcppar.records import (
     Deliver,
     Ended,
     Failed,
+    Hire,
     Offer,
     Order,
     Ready,
@@ -44,6 +46,17 @@ _LONGEST_UNREPORTED = 0.005
 _BEYOND_ANY_DESCRIPTOR = 1 << 20
 
 
+class Launches(Protocol):
+    """Makes the processes, of whatever kind."""
+
+    def launch(self, descriptor: int, order: Any, /) -> int: ...
+    def clean_up(self, number: int, /) -> None: ...
+    @property
+    def lacks_spares(self) -> bool: ...
+    def prepare(self) -> None: ...
+    def dismiss(self) -> None: ...
+
+
 class Spawner:
     """One spawner process.
 
@@ -52,7 +65,7 @@ class Spawner:
     """
 
     def __init__(
-        self, channel: Channel[Order], waiter: Waiter, launcher: Launcher, *, children_can_be_found: bool
+        self, channel: Channel[Order], waiter: Waiter, launcher: Launches, *, children_can_be_found: bool
     ) -> None:
         self._can_be_found = children_can_be_found
         self._channel = channel
@@ -70,18 +83,24 @@ class Spawner:
 
     def run(self) -> None:
         """Serve until there is nothing more to come and no child left."""
-        waiter, moderation = self._waiter, self._moderation
+        waiter, moderation, launcher = self._waiter, self._moderation, self._launcher
         waiter.register(self)
         while self._numbers or not self._ending:
-            for source in waiter.wait(min(self._report_at, moderation.look_at)):
+            idles = launcher.lacks_spares and not self._ending
+            ready = waiter.wait(0.0 if idles else min(self._report_at, moderation.look_at))
+            for source in ready:
                 source.on_ready()
             if waiter.signalled:
                 waiter.take_signals()
                 self._reap()
             elif moderation.looks and time.monotonic() >= moderation.look_at:
                 self._reap()
+            elif idles and not ready:
+                launcher.prepare()
             if self._reports and not self._may_wait():
                 self._report()
+            if self._ending:
+                launcher.dismiss()
 
     def _may_wait(self) -> bool:
         """Whether what there is to report may wait for more: many children end within a millisecond.
@@ -121,7 +140,7 @@ class Spawner:
         self._ending = self._orphaned = True
         self._waiter.unregister(self)
 
-    def _make_child(self, offer: Offer, descriptor: int) -> None:
+    def _make_child(self, offer: Offer | Hire, descriptor: int) -> None:
         started = time.monotonic()
         try:
             pid = self._launcher.launch(descriptor, offer)
@@ -155,13 +174,16 @@ class Spawner:
     def _take_ended(self) -> bool:
         """Take every child that has ended, the only place that removes one; whether there was any."""
         found = False
-        while self._numbers:
-            pid, status, usage = os.wait4(-1, os.WNOHANG)
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
             if pid == 0:
                 break
             number = self._numbers.pop(pid, None)
             if number is None:
-                continue
+                continue  # it had no connection yet
             found = True
             del self._pids[number]
             self._launcher.clean_up(number)
@@ -184,7 +206,7 @@ class Spawner:
                 self._lose_supervisor()
 
 
-def _no_child(offer: Offer, error: OSError) -> Report:
+def _no_child(offer: Offer | Hire, error: OSError) -> Report:
     number = error.errno or 0
     if faults.of_spawn(number) is Remedy.BACK_OFF:
         return Busy(offer.number, number, "spawn")
@@ -213,8 +235,35 @@ def main() -> NoReturn:
         sys.exit(1)
     features = platform.detect()
     waiter = Waiter(use_epoll=features.epoll, strikes=Strikes(_TOLERATED_STRIKES))
+    sources: tuple[str, ...] = ()
+    launcher: Launches
+    if plan.handler is None:
+        launcher = Launcher(plan, fast=features.fast_spawn)
+    else:
+        # Imported only where it is needed: the memory of a spawner counts many times.
+        from tcppar.spawner import loading
+        from tcppar.spawner.forking import ForkLauncher
+
+        _print_to_the_log()
+        os.environb.clear()
+        os.environb.update(contract.handler_environment(plan))
+        try:
+            handler = loading.load(plan.handler)
+        except loading.CannotLoad as error:
+            channel.send([Refused(str(error), mistake=True)])
+            sys.exit(1)
+        sources = loading.sources()
+        launcher = ForkLauncher(plan, handler, shared=(channel.fileno(), *waiter.descriptors))
     waiter.catch([signal.SIGCHLD])
-    channel.send([Ready()])
-    launcher = Launcher(plan, fast=features.fast_spawn)
-    Spawner(channel, waiter, launcher, children_can_be_found=features.subreaper).run()
+    channel.send([Ready(sources)])
+    # Only a program can be found by what stands in its environment.
+    can_be_found = features.subreaper and plan.handler is None
+    Spawner(channel, waiter, launcher, children_can_be_found=can_be_found).run()
     sys.exit(0)
+
+
+def _print_to_the_log() -> None:
+    """Let descriptor 1 lead where 2 does: what a handler prints is for the log, line by line."""
+    os.dup2(2, 1)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]

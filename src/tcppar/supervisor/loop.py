@@ -2,18 +2,21 @@
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from signal import Signals
 
 from tcppar.config import Config
-from tcppar.errors import ConfigurationError, SystemRefused
+from tcppar.errors import ConfigurationError, SystemRefused, TcpparError
 from tcppar.events import Listening, Reloaded, ReloadFailed, Stopped, Stopping
 from tcppar.policy.strikes import Verdict
+from tcppar.settings import ServerSettings
 from tcppar.supervisor.core import Core
+from tcppar.supervisor.lifeline import Lifeline
 from tcppar.supervisor.reaper import Reaper
 from tcppar.supervisor.rollout import Rollout
 from tcppar.supervisor.service import Service
+from tcppar.supervisor.source_watch import SourceWatch
 from tcppar.supervisor.table import Table
 
 CAUGHT = (
@@ -47,31 +50,40 @@ class Supervisor:
     Args:
         config: what to serve.
         reread: reads the configuration again (SIGHUP); raises ConfigurationError.
-        announce: called once, when every listener is open and served.
+        announce: called once with the addresses, when every listener is open and served.
+        lifeline: a descriptor at whose end it stops as after SIGTERM.
     """
 
     def __init__(
-        self, config: Config, core: Core, *, reread: Callable[[], Config], announce: Callable[[], None]
+        self,
+        config: Config,
+        core: Core,
+        *,
+        reread: Callable[[], Config],
+        announce: Callable[[Sequence[str]], None],
+        lifeline: int | None = None,
     ) -> None:
         self._core = core
         self._reread = reread
         self._announce = announce
+        self._lifeline = lifeline
         self._table = Table(core)
         self._reaper = Reaper(core, self._table)
         self._services: dict[str, Service] = {}
         self._leaving: list[Service] = []
         self._phase = Phase.STARTING
-        self._start_refused: str | None = None
+        self._start_refused: TcpparError | None = None
         self._rollout: Rollout | None = None
         self._reload_asked = False
         self._first_config = config
+        self._sources = SourceWatch(core, self._reload)
         core.waiter.on_strike = self._wait_failed
 
     def run(self) -> None:
         """Serve until a stop is asked for and done.
 
         Raises:
-            SystemRefused: it cannot start.
+            SystemRefused, ConfigurationError: it cannot start.
         """
         core = self._core
         waiter, timers, log = core.waiter, core.timers, core.log
@@ -91,12 +103,14 @@ class Supervisor:
                 log.flush()
         log.finish(_LAST_SECONDS)
         if self._start_refused is not None:
-            raise SystemRefused(self._start_refused)
+            raise self._start_refused
 
     def _begin(self) -> None:
         self._core.waiter.catch(CAUGHT)
         for number in IGNORED:
             signal.signal(number, signal.SIG_IGN)
+        if self._lifeline is not None:
+            Lifeline(self._lifeline, self._core.waiter, self._lose_lifeline)
         self._roll_out(self._first_config)
         self._tend()  # if it was refused at once, there is nothing to wait for
 
@@ -116,7 +130,7 @@ class Supervisor:
         elif number == Signals.SIGHUP:
             self._reload()
         else:
-            self._stop(Signals(number))
+            self._stop(Signals(number).name, again_hurries=number == Signals.SIGINT)
 
     def _wait_failed(self, error: OSError, verdict: Verdict) -> None:
         self._core.counters.strikes += 1
@@ -161,15 +175,20 @@ class Supervisor:
         switched = rollout.switch()
         self._leaving.extend(switched.leaving)
         self._core.log.use(rollout.config.server.log_format)
+        self._watch_sources(rollout.config.server)
         if self._phase is Phase.STARTING:
             self._phase = Phase.SERVING
             self._say_listening()
-            self._announce()
+            self._announce(self._addresses())
         else:
             removed = tuple(service.name for service in switched.leaving)
             self._core.log.emit(Reloaded(added=switched.added, changed=switched.changed, removed=removed))
             self._say_listening()
         self._rollout_over()
+
+    def _watch_sources(self, settings: ServerSettings) -> None:
+        services = self._services.values() if settings.reload else ()
+        self._sources.watch(file for service in services if service.pool is not None for file in service.pool.sources)
 
     def _say_listening(self) -> None:
         for service in self._services.values():
@@ -178,9 +197,13 @@ class Supervisor:
                     acceptor.announced = True
                     self._core.log.emit(Listening(address=str(acceptor.listener), service=service.name))
 
-    def _rollout_refused(self, reasons: list[str]) -> None:
+    def _addresses(self) -> list[str]:
+        return [str(acceptor.listener) for service in self._services.values() for acceptor in service.acceptors]
+
+    def _rollout_refused(self, reasons: list[str], mistake: bool) -> None:
         if self._phase is Phase.STARTING:
-            self._start_refused = "; ".join(reasons)
+            text = "; ".join(reasons)
+            self._start_refused = ConfigurationError([text]) if mistake else SystemRefused(text)
             self._dismiss()
         else:
             self._core.log.emit(ReloadFailed(mistakes=tuple(reasons)))
@@ -194,19 +217,23 @@ class Supervisor:
 
     # Stopping.
 
-    def _stop(self, number: Signals) -> None:
+    def _lose_lifeline(self) -> None:
+        # Later in this pass, as a signal is: sources that are ready too have not been served yet.
+        self._core.timers.at(self._core.now, lambda: self._stop("the lifeline has ended"))
+
+    def _stop(self, reason: str, *, again_hurries: bool = False) -> None:
         """The first request drains; SIGINT again, from somebody at the terminal, hurries one step further."""
         if self._phase in (Phase.STARTING, Phase.SERVING):
             if self._rollout is not None:
-                self._rollout.give_up(f"stopped by {number.name}")
+                self._rollout.give_up(f"stopped: {reason}")
             self._start_refused = None
-            self._core.log.emit(Stopping(reason=number.name, connections=len(self._table)))
+            self._core.log.emit(Stopping(reason=reason, connections=len(self._table)))
             self._phase = Phase.DRAINING
             self._for_all(Service.stop)
-        elif number is Signals.SIGINT and self._phase is Phase.DRAINING:
+        elif again_hurries and self._phase is Phase.DRAINING:
             self._phase = Phase.TERMINATING
             self._for_all(Service.terminate)
-        elif number is Signals.SIGINT and self._phase is Phase.TERMINATING:
+        elif again_hurries and self._phase is Phase.TERMINATING:
             self._phase = Phase.KILLING
             self._for_all(Service.kill)
 

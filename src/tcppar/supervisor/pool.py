@@ -16,8 +16,9 @@ from tcppar.policy import growth
 from tcppar.policy.strikes import Backoff
 from tcppar.records import Busy, ChildPlan, Ended, Failed, Ready, Refused, Report, StderrMode, Taken
 from tcppar.supervisor.child_log import ChildLog
-from tcppar.supervisor.spawner_process import MOST_OFFERS, SpawnerProcess, SpawnerState
+from tcppar.supervisor.spawner_process import MOST_OFFERS, SpawnerProcess
 from tcppar.supervisor.table import Connection, Table
+from tcppar.supervisor.taker import Taker, TakerState
 
 if TYPE_CHECKING:
     from tcppar.supervisor.core import Core
@@ -28,7 +29,7 @@ _RESTART_LONGEST_DELAY = 5.0
 
 
 # Members of an enum are looked up slowly: this one is asked for at every hand-over.
-_READY = SpawnerState.READY
+_READY = TakerState.READY
 
 
 class PoolOwner(Protocol):
@@ -36,9 +37,10 @@ class PoolOwner(Protocol):
 
     name: str
 
-    def on_taken(self, spawner: SpawnerProcess, taken: Taken) -> None: ...
+    def on_taken(self, taker: Taker, taken: Taken) -> None: ...
     def on_not_taken(self, connection: Connection, report: Busy | Failed) -> None: ...
     def end(self, connection: Connection, ended: Ended) -> None: ...
+    def end_untaken(self, connection: Connection, ended: Ended) -> None: ...
     def offer_again(self, connection: Connection) -> None: ...
 
 
@@ -51,7 +53,8 @@ class Pool:
 
     Attributes:
         may_be_small: whether it is worth asking if another spawner is needed.
-        on_first_ready: called once: with None when the first spawner is ready, with the reason if it cannot be.
+        on_first_ready: called once: with None when the first spawner is ready, with its refusal if it cannot be.
+        sources: the files that a handler was loaded from.
 
     Raises:
         OSError: a directory or a descriptor that it needs cannot be had.
@@ -64,7 +67,8 @@ class Pool:
         self.take_settings(config)
         self.plan = _plan_with_directory(config, core)
         self.spawners: list[SpawnerProcess] = []
-        self.on_first_ready: Callable[[str | None], None] | None = None
+        self.on_first_ready: Callable[[Refused | None], None] | None = None
+        self.sources: tuple[str, ...] = ()
         self._retired = False
         self._restart = Backoff(_RESTART_FIRST_DELAY, _RESTART_LONGEST_DELAY)
         self._may_start_at = 0.0
@@ -77,6 +81,7 @@ class Pool:
         """Go on with settings that make the same children."""
         self.config = config
         self._share = config.settings.connections_per_spawner
+        self._spawners_wanted = config.settings.spawners
         self.may_be_small = True
 
     def start_one(self) -> None:
@@ -101,7 +106,7 @@ class Pool:
         finally:
             os.close(null)
 
-    def choose(self) -> SpawnerProcess | None:
+    def choose(self) -> Taker | None:
         """The spawner with the least to do among those that may be asked; None if there is none."""
         share = self._share
         # An offer in hand delays the next by the making of a process, which is as bad as many children.
@@ -116,20 +121,25 @@ class Pool:
             self.may_be_small = True
         return chosen
 
-    def grow(self, waiting: int) -> None:
-        """Start another spawner if one is needed, and none has just failed."""
+    def grow(self, waiting: int, waiting_since: float) -> None:
+        """Start another spawner if one is needed, and none has just failed.
+
+        Args:
+            waiting: clients that nobody could be asked to take.
+            waiting_since: when the first of them came, in monotonic seconds.
+        """
         self.may_be_small = False
         if self._retired or self._core.now < self._may_start_at:
             return
-        ready = [len(spawner.children) for spawner in self.spawners if spawner.state is SpawnerState.READY]
+        ready = [len(spawner.children) for spawner in self.spawners if spawner.state is TakerState.READY]
         settings = self.config.settings
         if growth.wants_another(
             ready,
-            starting=sum(spawner.state is SpawnerState.STARTING for spawner in self.spawners),
+            starting=sum(spawner.state is TakerState.STARTING for spawner in self.spawners),
             waiting=waiting,
             processors=self._processors,
             per_spawner=settings.connections_per_spawner,
-            fixed=settings.spawners,
+            fixed=self._spawners_wanted,
         ):
             try:
                 self.start_one()
@@ -147,32 +157,33 @@ class Pool:
         self._may_start_at = self._core.later(self._restart.fail())
         self._core.timers.at(self._may_start_at, partial(setattr, self, "may_be_small", True))
 
-    def on_report(self, spawner: SpawnerProcess, report: Report) -> None:
+    def on_report(self, taker: Taker, report: Report) -> None:
         """A spawner reports."""
         if isinstance(report, Taken):
-            self._owner.on_taken(spawner, report)
+            self._owner.on_taken(taker, report)
         elif isinstance(report, Ended):
-            connection = spawner.children.pop(report.number)
+            connection = taker.children.pop(report.number)
             self._owner.end(connection, report)
             if self._child_log is not None:
                 self._child_log.on_end(connection.pid)
         elif isinstance(report, Ready):
-            if spawner.state is SpawnerState.STARTING:
-                spawner.state = SpawnerState.READY
+            if taker.state is TakerState.STARTING:
+                taker.state = TakerState.READY
+            self.sources = report.sources
             self._restart.succeed()
             self.may_be_small = True
             self._first(None)
         elif isinstance(report, Refused):
-            self._first(report.reason)
-        else:
-            self._owner.on_not_taken(spawner.offered.pop(report.number), report)
+            self._first(report)
+        elif isinstance(report, Busy | Failed):
+            self._owner.on_not_taken(taker.offered.pop(report.number), report)
 
-    def _first(self, reason: str | None) -> None:
+    def _first(self, refusal: Refused | None) -> None:
         if self.on_first_ready is not None:
             called, self.on_first_ready = self.on_first_ready, None
-            called(reason)
+            called(refusal)
 
-    def on_channel_closed(self, spawner: SpawnerProcess) -> None:
+    def on_channel_closed(self, taker: Taker) -> None:
         """A spawner is ending unasked. What it did not answer is settled when it is reaped, not before: until
         then a child of its making could still be on the way."""
 
@@ -180,7 +191,7 @@ class Pool:
         """A spawner was reaped, and what it had said is read. Its children are not its any more."""
         self.spawners.remove(spawner)
         self.may_be_small = True
-        self._first(f"its spawner ended, {outcome}")
+        self._first(Refused(f"its spawner ended, {outcome}"))
         if not self._retired:
             self._core.log.emit(
                 SpawnerDied(

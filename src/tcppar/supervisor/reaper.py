@@ -12,6 +12,7 @@ from tcppar.records import ChildPlan, Ended, Report, Taken
 from tcppar.supervisor.service import signal_group
 from tcppar.supervisor.spawner_process import SpawnerProcess
 from tcppar.supervisor.table import Connection, Table
+from tcppar.supervisor.taker import Taker
 
 if TYPE_CHECKING:
     from tcppar.supervisor.core import Core
@@ -25,7 +26,7 @@ class SpawnerPool(Protocol):
 
     plan: ChildPlan
 
-    def on_report(self, spawner: SpawnerProcess, report: Report) -> None: ...
+    def on_report(self, taker: Taker, report: Report) -> None: ...
     def on_exit(self, spawner: SpawnerProcess, outcome: str) -> None: ...
 
 
@@ -71,7 +72,7 @@ class Reaper:
             connection.holder = None
             if path := control_file.path_of(pool.plan.control_directory, self._table.id_of(connection)):
                 self._control_files[connection.number] = path
-            self._look_after(connection)
+            self.look_after(connection)
 
     def _find_unreported(self, pool: SpawnerPool, spawner: SpawnerProcess) -> None:
         """It may have made a child and died before it said so: offered again, that connection would get two."""
@@ -94,7 +95,7 @@ class Reaper:
             control_file.remove(path)
         connection.service.end(connection, ended)
 
-    def _look_after(self, connection: Connection) -> None:
+    def look_after(self, connection: Connection) -> None:
         """An orphan that is now our child is waited for; any other is asked for from time to time."""
         if connection.ended_by is not None:
             signal_group(connection, signal.SIGTERM)  # the spawner may have been dead when it was asked to

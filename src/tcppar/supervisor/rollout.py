@@ -15,9 +15,11 @@ from tcppar.errors import SystemRefused
 from tcppar.net.address import Address
 from tcppar.net.listener import Listener, open_listeners
 from tcppar.policy import faults
+from tcppar.records import HandlerMode, Refused
 from tcppar.supervisor.acceptor import Acceptor, Phase
 from tcppar.supervisor.pool import Pool
 from tcppar.supervisor.service import Service, options_of
+from tcppar.supervisor.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
     from tcppar.supervisor.core import Core
@@ -53,7 +55,8 @@ class Rollout:
         config: what is wanted.
         running: the services in operation, by name; changed by `switch` only.
         on_ready: called when everything is prepared.
-        on_refused: called with the reasons when it cannot be; everything is as before.
+        on_refused: called with the reasons when it cannot be, and whether they are mistakes of the user's; everything
+            is as before.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class Rollout:
         reaper: "Reaper",
         *,
         on_ready: Callable[["Rollout"], None],
-        on_refused: Callable[[list[str]], None],
+        on_refused: Callable[[list[str], bool], None],
     ) -> None:
         self.config = config
         self._running = running
@@ -115,7 +118,8 @@ class Rollout:
         self._services[name] = service = service or Service(config, self._core, self._table)
         self._missing.add(name)
         try:
-            pool = self._pools[name] = Pool(service, config, self._core, self._table, self._reaper)
+            kind = WorkerPool if config.settings.handler and config.settings.mode is HandlerMode.POOL else Pool
+            pool = self._pools[name] = kind(service, config, self._core, self._table, self._reaper)
             pool.on_first_ready = partial(self._spawner_ready, name)
             pool.start_one()
         except OSError as error:
@@ -124,15 +128,17 @@ class Rollout:
             ) from error
 
     def _same_children(self, old: ServiceConfig, new: ServiceConfig) -> bool:
+        if new.settings.handler is not None:
+            return False  # the settings may be as they were, but not the code
         inherited = self._core.features.inherited_options
         plans = [child_plan(config, "", {}, options_inherited=inherited) for config in (old, new)]
         return plans[0] == plans[1] and old.settings.stderr == new.settings.stderr
 
-    def _spawner_ready(self, name: str, reason: str | None) -> None:
+    def _spawner_ready(self, name: str, refusal: Refused | None) -> None:
         if self._over:
             return
-        if reason is not None:
-            self.give_up(f"service {name}: {reason}")
+        if refusal is not None:
+            self.give_up(f"service {name}: {refusal.reason}", mistake=refusal.mistake)
             return
         self._missing.discard(name)
         self._ready_if_complete()
@@ -146,8 +152,12 @@ class Rollout:
         if not self._over:
             self.give_up(f"service {', '.join(sorted(self._missing))}: its spawner is not ready after {_PATIENCE:g} s")
 
-    def give_up(self, reason: str) -> None:
-        """Take back what was prepared."""
+    def give_up(self, reason: str, *, mistake: bool = False) -> None:
+        """Take back what was prepared.
+
+        Args:
+            mistake: whether it is the user's code or configuration that has to be changed.
+        """
         if self._over:
             return
         self._over = True
@@ -160,7 +170,7 @@ class Rollout:
         for name, pool in self._pools.items():
             if name in self._services:
                 pool.retire()
-        self._on_refused([reason])
+        self._on_refused([reason], mistake)
 
     def switch(self) -> Switched:
         """Put it in force."""
@@ -178,7 +188,11 @@ class Rollout:
             for acceptor in acceptors:
                 acceptor.retire()
         added = [name for name in self.config.services if name not in before]
-        changed = [name for name, config in self.config.services.items() if name in before and before[name] != config]
+        changed = [
+            name
+            for name, config in self.config.services.items()
+            if name in before and (before[name] != config or name in self._services)
+        ]
         for service in leaving:
             service.leave()
         return Switched(tuple(added), tuple(changed), leaving)

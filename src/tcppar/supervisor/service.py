@@ -18,8 +18,8 @@ from tcppar.settings import WhenFull
 from tcppar.supervisor.acceptor import Acceptor
 from tcppar.supervisor.core import SHORTAGE_FIRST_DELAY, SHORTAGE_LONGEST_DELAY, Core
 from tcppar.supervisor.pool import Pool
-from tcppar.supervisor.spawner_process import SpawnerProcess, SpawnerState
 from tcppar.supervisor.table import Connection, Table
+from tcppar.supervisor.taker import Taker
 
 # Clients accepted but not yet with a child. The kernel's queue holds any number of others at no cost, and survives us.
 MOST_IN_HAND = 32
@@ -130,7 +130,8 @@ class Service:
             self._hand_over()
         pool = self._pool
         if pool is not None and pool.may_be_small:
-            pool.grow(0 if self._hand_over_paused else len(self._waiting))
+            waiting = 0 if self._hand_over_paused else len(self._waiting)
+            pool.grow(waiting, self._waiting[0].accepted_at if waiting else 0.0)
         wanted = self.wants_clients and not self._core.short_of_descriptors
         if wanted is not self._wanted or self.look_again:
             self._wanted = wanted
@@ -142,17 +143,17 @@ class Service:
         pool = self._pool
         assert pool is not None
         while self._waiting:
-            spawner = pool.choose()
-            if spawner is None:
+            taker = pool.choose()
+            if taker is None:
                 self._watch_waiting()
                 return
             connection = self._waiting[0]
             try:
-                spawner.offer(connection)
+                taker.offer(connection)
             except BlockingIOError:
                 return  # its channel is full: it has not read for long, and will
             except (BrokenPipeError, ConnectionResetError):
-                spawner.lose_channel()
+                taker.lose_channel()
                 continue
             except OSError as error:
                 self._fell_short("hand-over", error.errno or 0)
@@ -162,10 +163,10 @@ class Service:
             connection.state = _OFFERED
             connection.offered_at = self._core.now
 
-    def on_taken(self, spawner: SpawnerProcess, taken: Taken) -> None:
-        """A spawner has made a child for a connection."""
+    def on_taken(self, taker: Taker, taken: Taken) -> None:
+        """A connection has a child, or a worker."""
         number = taken.number
-        spawner.children[number] = connection = spawner.offered.pop(number)
+        taker.children[number] = connection = taker.offered.pop(number)
         self._table.taken(connection, taken)
         self._in_hand -= 1
         if self._shortage.failing:
@@ -228,6 +229,14 @@ class Service:
         """A child has ended."""
         if self._aging:
             self._aging.pop(connection.number, None)
+        self.active -= 1
+        self._table.end(connection, ended)
+
+    def end_untaken(self, connection: Connection, ended: Ended) -> None:
+        """A connection was served before anybody asked whether it had been taken."""
+        self._in_hand -= 1
+        if self._shortage.failing:
+            self._shortage.succeed()
         self.active -= 1
         self._table.end(connection, ended)
 
@@ -320,7 +329,7 @@ def signal_group(connection: Connection, number: signal.Signals) -> None:
     for an orphan that is us, or nobody.
     """
     holder = connection.holder
-    if holder is not None and holder.state is not SpawnerState.LOST:
+    if holder is not None and holder.can_deliver:
         holder.deliver(connection, number)
     elif holder is None:
         try:

@@ -15,7 +15,7 @@ from tcppar.records import Ended, Endpoints, Taken
 if TYPE_CHECKING:
     from tcppar.supervisor.core import Core
     from tcppar.supervisor.service import Service
-    from tcppar.supervisor.spawner_process import SpawnerProcess
+    from tcppar.supervisor.taker import Taker
 
 
 # Members of an enum are looked up slowly: these are asked for in every connection.
@@ -30,7 +30,7 @@ class Connection(Struct, eq=False, gc=False):
 
     Attributes:
         descriptor: the supervisor's copy; None once a child has it.
-        holder: the spawner that was asked, or whose child it is; None while it waits, and for an orphan.
+        holder: the spawner or worker that was asked, or whose child it is; None while it waits, and for an orphan.
         accepted: what was known when it was accepted.
     """
 
@@ -41,7 +41,7 @@ class Connection(Struct, eq=False, gc=False):
     offered_at: float
     descriptor: int | None
     state: State = _WAITING
-    holder: "SpawnerProcess | None" = None
+    holder: "Taker | None" = None
     pid: int = 0
     spawn_seconds: float = 0.0
     ended_by: EndedBy | None = None

@@ -1,0 +1,191 @@
+"""What both kinds of connection have in common: who talks to whom, and one attempt to receive or to send.
+
+Handlers' processes are forked from a spawner that has loaded this: it imports next to nothing, not even
+logging, for what it imports is there in every spawner.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from tcppar.child.buffer import Buffer
+from tcppar.errors import PeerGone, TimedOut
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Iterable
+
+    from tcppar.records import Endpoints
+
+CHUNK = 65536
+"""How many bytes are received at a time, at most."""
+OVER = "the time limit has passed"
+# As plain numbers: the enum that the socket module has them in takes a microsecond to join two.
+NO_WAIT = int(socket.MSG_DONTWAIT)
+# A child has the signals' defaults, and SIGPIPE would end it. Without the flag (some BSDs) nothing else helps.
+_NO_SIGNAL = int(getattr(socket, "MSG_NOSIGNAL", 0))
+
+# What recv(2), send(2), tcp(7), ip(7) and icmp(7) report of a peer or of the way to it. All else (EBADF, ENOMEM, ...)
+# is no matter of the peer's and stays what it is.
+_GONE = frozenset(
+    {
+        errno.ECONNRESET,
+        errno.ECONNABORTED,
+        errno.ECONNREFUSED,
+        errno.EPIPE,
+        errno.ENOTCONN,
+        errno.ESHUTDOWN,
+        errno.ETIMEDOUT,
+        errno.EHOSTUNREACH,
+        errno.EHOSTDOWN,
+        errno.ENETUNREACH,
+        errno.ENETDOWN,
+        errno.ENETRESET,
+        errno.EPROTO,
+    }
+)
+
+
+class Default(Enum):
+    """What stands for a setting of the connection's own, where None says something else."""
+
+    TIMEOUT = "the connection's timeout"
+
+
+DEFAULT_TIMEOUT = Default.TIMEOUT
+TimeLimit = float | Default | None
+Data = bytes | bytearray | memoryview
+
+
+class Conversation:
+    """A connection as its handler sees it; the base of `Connection` and `AsyncConnection`.
+
+    Attributes:
+        socket: the socket, for all that is not offered here. What was received but not read is no longer in it.
+        id: the connection's id, as in the server's log.
+        service: the service's name.
+        timeout: the time limit, in seconds, of every call that is given none of its own; None is no limit.
+    """
+
+    __slots__ = ("_buffer", "_endpoints", "_log", "id", "service", "socket", "timeout")
+
+    def __init__(
+        self, sock: socket.socket, *, id: str, service: str, endpoints: Endpoints, timeout: float | None = None
+    ) -> None:
+        self.socket = sock
+        self.id = id
+        self.service = service
+        self.timeout = timeout
+        self._endpoints = endpoints
+        self._buffer = Buffer()
+        self._log: logging.LoggerAdapter[logging.Logger] | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} from {self.peer}>"
+
+    @property
+    def peer(self) -> str:
+        """The peer as logs show it: `192.0.2.1:4000`, `[2001:db8::1]:4000` or `unix:/path`."""
+        return self._endpoints.peer
+
+    @property
+    def remote_address(self) -> tuple[str, int] | str:
+        """The peer's numeric address and port; of a Unix socket its path, which mostly is empty."""
+        return self._address(self._endpoints.remote_ip, self._endpoints.remote_port)
+
+    @property
+    def local_address(self) -> tuple[str, int] | str:
+        """The numeric address and port that the peer has connected to; of a Unix socket its path."""
+        return self._address(self._endpoints.local_ip, self._endpoints.local_port)
+
+    def _address(self, host: str, port: int) -> tuple[str, int] | str:
+        from tcppar.records import Family  # where there are endpoints, it is loaded
+
+        return host if self._endpoints.family is Family.UNIX else (host, port)
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """Logs to `tcppar.SERVICE`; every record has `connection_id`, `service` and `peer`."""
+        if self._log is None:
+            import logging  # only for those who log
+
+            extra = {"connection_id": self.id, "service": self.service, "peer": self.peer}
+            self._log = logging.LoggerAdapter(logging.getLogger(f"tcppar.{self.service}"), extra)
+        return self._log
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection was closed on this side."""
+        return self.socket.fileno() < 0
+
+    def fileno(self) -> int:
+        """The socket's descriptor; so the connection itself can be a program's stdin or stdout (subprocess)."""
+        return self.socket.fileno()
+
+    # Time limits are deadlines on the monotonic clock.
+
+    def _deadline(self, timeout: TimeLimit) -> float | None:
+        seconds = self.timeout if timeout is DEFAULT_TIMEOUT else timeout
+        return None if seconds is None else time.monotonic() + seconds
+
+    @staticmethod
+    def _seconds_to(deadline: float) -> float:
+        """Seconds left, more than none.
+
+        Raises:
+            TimedOut: none are left.
+        """
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimedOut(OVER)
+        return left
+
+    # One attempt. None says that it would have had to wait: because it was asked not to, or because somebody who has
+    # the connection too, a program that the handler has started, say, has made it non-blocking (O_NONBLOCK belongs
+    # to the open file, not to a descriptor, fcntl(2)).
+
+    def _receive_once(self, size: int, flags: int) -> bytes | None:
+        try:
+            return self.socket.recv(size, flags)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno in _GONE:
+                raise PeerGone(f"the connection broke: {error.strerror}", self._buffer.take_all()) from error
+            raise
+
+    def _send_once(self, data: bytes | memoryview, flags: int) -> int | None:
+        try:
+            return self.socket.send(data, flags | _NO_SIGNAL)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno in _GONE:
+                raise PeerGone(f"the connection broke: {error.strerror}") from error
+            raise
+
+    def _shut_writing(self) -> None:
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            if error.errno in _GONE:
+                raise PeerGone(f"the connection broke: {error.strerror}") from error
+            raise
+
+    def _too_early(self) -> PeerGone:
+        """The error for a stream that ended in the middle; what has come goes with it."""
+        return PeerGone("the peer's stream ended too early", self._buffer.take_all())
+
+
+def as_bytes(data: Data) -> bytes | memoryview:
+    """The data as something whose length is its number of bytes, which is not so of a view of larger items."""
+    return data if isinstance(data, bytes) else memoryview(data).cast("B")
+
+
+def joined(data: Data | Iterable[Data]) -> bytes | memoryview:
+    """One buffer of one or many: joined they go out in as few packets and calls as can be."""
+    return as_bytes(data) if isinstance(data, (bytes, bytearray, memoryview)) else b"".join(data)

@@ -1,0 +1,72 @@
+"""The name by which another process finds a Python handler: `module:name` or `path/file.py:name`."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from tcppar.errors import ConfigurationError
+
+_MAIN = "__main__"
+
+
+def name_of(handler: Callable[..., object] | str) -> str:
+    """The value of the setting `handler` for a function or a class.
+
+    The server is a process of its own, and its own processes import the handler: what cannot be found again by its
+    name cannot be served.
+
+    Args:
+        handler: at the top level of a module, or of the program itself; or the setting's text already.
+
+    Raises:
+        ConfigurationError: it is a lambda, is defined in a function, belongs to an object, or its module cannot be
+            imported by another process.
+    """
+    if isinstance(handler, str):
+        return handler
+    name, module_name = getattr(handler, "__qualname__", None), getattr(handler, "__module__", None)
+    if not isinstance(name, str) or not isinstance(module_name, str):
+        raise _refusal(repr(handler), "is an object without a name of its own")
+    if "<lambda>" in name:
+        raise _refusal(f"a lambda of {module_name}", "has no name")
+    if "<locals>" in name:
+        raise _refusal(f"{module_name}.{name}", "is defined inside a function, and exists only while that runs")
+    if _find(module_name, name) != handler:
+        raise _refusal(f"{handler!r}", f"is not what is called {name} in {module_name}")
+    return f"{_importable(module_name, name)}:{name}"
+
+
+def _refusal(what: str, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        [
+            f"handler: {what} {why}; the server is a process of its own that imports its handler by name: expected a "
+            'function or a class at the top level of a module, or a text "module:name" or "path/file.py:name"'
+        ]
+    )
+
+
+def _find(module_name: str, name: str) -> Any:
+    found: Any = sys.modules.get(module_name)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _importable(module_name: str, name: str) -> str:
+    """The module, or the file, that another process imports to get this module; the program itself has two names."""
+    if module_name != _MAIN:
+        return module_name
+    main = sys.modules[_MAIN]
+    spec = main.__spec__
+    if spec is not None and spec.name != _MAIN:
+        return str(spec.name)  # python -m MODULE
+    file: str | None = getattr(main, "__file__", None)
+    if file is None or not os.path.isfile(file):
+        raise _refusal(f"{name} of the program itself", "cannot be imported, for the program is not in a file")
+    word, extension = os.path.splitext(os.path.basename(file))
+    if extension != ".py" or "." in word or word == _MAIN or word in sys.stdlib_module_names:
+        raise _refusal(
+            f"{name} of the program itself", f"cannot be imported: {file} has the name of no or another module"
+        )
+    return os.path.abspath(file)

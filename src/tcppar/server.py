@@ -1,0 +1,348 @@
+"""Serving from a Python program: the server is a process of its own, the one that `tcppar serve` starts."""
+
+import fcntl
+import os
+import signal
+import site
+import socket
+import subprocess
+import sys
+import sysconfig
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from signal import Signals
+from types import TracebackType
+from typing import IO, Any, Self
+
+from tcppar import flags
+from tcppar.errors import ConfigurationError, ExitCode, SystemRefused
+from tcppar.handler_name import name_of
+from tcppar.net.address import Address
+from tcppar.net.notify import ready_addresses, refusal
+from tcppar.policy import outcome
+
+Handler = Callable[..., object] | str
+ListeningAddress = tuple[str, int] | str
+
+_STOPS = (Signals.SIGINT, Signals.SIGTERM)
+_FIRST_PASSED = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
+_COMMAND = (sys.executable, "-m", "tcppar")
+# LISTEN_PID must be the process itself, whose number nobody knows before.
+_COMMAND_WITH_LISTENERS = (
+    sys.executable,
+    "-c",
+    "import os; os.environ['LISTEN_PID'] = str(os.getpid()); from tcppar.cli import main; main()",
+)
+
+
+def serve(
+    *addresses: str | socket.socket,
+    handler: Handler | None = None,
+    stderr: int | IO[Any] | None = None,
+    **settings: Any,
+) -> None:
+    """Serve until the server is stopped.
+
+    In the main thread, SIGINT (Control-C) and SIGTERM are passed on to the server for so long: it stops as `tcppar
+    serve` does, and then this returns. Twice Control-C hurries.
+
+        if __name__ == "__main__":
+            tcppar.serve("127.0.0.1:7000", handler=handle, mode="pool")
+
+    Args:
+        addresses, handler, stderr, settings: as for `Server`.
+
+    Raises:
+        ConfigurationError: a mistake in the settings or in the handler.
+        SystemRefused: the system refused something, such as the port; or the server was ended by force.
+    """
+    server = Server(*addresses, handler=handler, stderr=stderr, **settings)
+    try:
+        with _started_with_signals_passed_on(server):
+            if server._become_ready():
+                server.wait()
+    finally:
+        server.stop()
+
+
+class Server:
+    """A server beside this program.
+
+        with tcppar.Server("127.0.0.1:0", handler=handle) as server:
+            client = socket.create_connection(server.addresses[0])
+
+    It is a process of its own, in a process group of its own, and the handler's processes are its. So it neither gets
+    signals that are meant for this program (Control-C), nor shares its memory: handlers see of this program what its
+    modules hold when they are imported anew. A program must therefore start it under `if __name__ == "__main__":`.
+
+    When this program ends, by whatever, the server stops too, as after SIGTERM. (What tells it is a pipe, which
+    os.fork() duplicates: while such a child lives, so does the server.)
+
+    Args:
+        addresses: as for `tcppar serve`: `"IP:PORT"`, `":PORT"`, `"unix:/PATH"`, ... Port 0 lets the system choose.
+            Or sockets of this program that listen already; the server leaves them open, and clients who come after a
+            stop wait for the next start.
+        handler: a function of a Connection, an `async def` of an AsyncConnection, or a request handler class of
+            socketserver; at the top level of a module or of the program itself. Or a text, as in the setting.
+        stderr: where the server's log goes, as in subprocess; None: where this program's does. With subprocess.PIPE it
+            is read from `stderr`.
+        settings: all settings of a service (docs/settings.md), log_format and reload; values as in a file. They are
+            the server's command line, which others on this system can read.
+
+    Attributes:
+        stderr: the log, with stderr=subprocess.PIPE; for the caller to read and to close. The server never waits for
+            a reader.
+
+    Raises:
+        ConfigurationError: with every mistake.
+    """
+
+    def __init__(
+        self,
+        *addresses: str | socket.socket,
+        handler: Handler | None = None,
+        stderr: int | IO[Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        refuse_in_an_import()
+        if addresses and "listen" in settings:
+            raise ConfigurationError(["settings: listen: the addresses are given without a name already"])
+        if addresses:
+            settings["listen"] = [_address(number, address) for number, address in enumerate(addresses)]
+        if handler is not None:
+            settings["handler"] = name_of(handler)
+        self._arguments = flags.arguments_for(settings)
+        self._listeners = {
+            _name(number): address for number, address in enumerate(addresses) if isinstance(address, socket.socket)
+        }
+        self._stderr_wanted = stderr
+        self._process: subprocess.Popen[bytes] | None = None
+        self._addresses: list[ListeningAddress] = []
+        self.stderr: IO[bytes] | None = None
+
+    # Starting.
+
+    def start(self) -> None:
+        """Start it, and wait until it serves.
+
+        Raises:
+            ConfigurationError: a mistake that only the server can see, such as a handler that cannot be imported.
+            SystemRefused: the system refused something, such as the port; or it was stopped before it served.
+            RuntimeError: it runs already.
+        """
+        with _signals_held():
+            self._launch()
+        try:
+            if not self._become_ready():
+                raise SystemRefused("the server was stopped before it was ready")
+        finally:
+            if not self._addresses:
+                self.stop()
+
+    def _launch(self) -> None:
+        if self._process is not None:
+            raise RuntimeError("the server runs already")
+        with ExitStack() as childs:
+            self._ready, says = _pipe(childs)
+            lives, self._lifeline = _pipe(childs, childs_end=0)
+            passed, environment = self._pass_listeners(childs)
+            descriptors = ["--ready-fd", str(says.fileno()), "--lifeline-fd", str(lives.fileno())]
+            command = _COMMAND_WITH_LISTENERS if passed else _COMMAND
+            try:
+                self._process = subprocess.Popen(
+                    [*command, "serve", *descriptors, *self._arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=self._stderr_wanted,
+                    env=os.environ | {"PYTHONPATH": os.pathsep.join(_import_path())} | environment,
+                    pass_fds=[says.fileno(), lives.fileno(), *passed],
+                    process_group=0,
+                )
+            except OSError as error:
+                self._ready.close()
+                self._lifeline.close()
+                raise SystemRefused(f"the server cannot be started: {error.strerror}") from error
+        self.stderr = self._process.stderr
+
+    def _pass_listeners(self, childs: ExitStack) -> tuple[list[int], dict[str, str]]:
+        """Descriptors of our listeners for the server, and the environment that says so (sd_listen_fds(3)).
+
+        That protocol counts descriptors from 3 on. Ours stay where they are, and those before them have a name that
+        nobody asks for.
+        """
+        if not self._listeners:
+            return [], {}
+        numbers = {
+            fcntl.fcntl(listener.fileno(), fcntl.F_DUPFD_CLOEXEC, _FIRST_PASSED): name
+            for name, listener in self._listeners.items()
+        }
+        for number in numbers:
+            childs.callback(os.close, number)
+        names = [numbers.get(number, "-") for number in range(_FIRST_PASSED, max(numbers) + 1)]
+        return [*numbers], {"LISTEN_FDS": str(len(names)), "LISTEN_FDNAMES": ":".join(names)}
+
+    def _become_ready(self) -> bool:
+        """Wait until it serves; False if it was stopped before."""
+        with self._ready:
+            said = self._ready.readline().decode()
+        addresses = ready_addresses(said)
+        if addresses is None:
+            self._await_end(refusal(said))
+            return False
+        self._addresses = [_parts(Address(address)) for address in addresses]
+        return True
+
+    # While it runs.
+
+    @property
+    def addresses(self) -> list[ListeningAddress]:
+        """What it listens on, with the real ports: (IP, port), or the path of a Unix socket. Empty if it does not run.
+
+        `":PORT"` is two: one of IPv4 and one of IPv6, both for all interfaces.
+        """
+        return list(self._addresses)
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id; None if it does not run."""
+        return self._process.pid if self._process is not None else None
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, such as SIGHUP for a reload (README, "Signals"); nothing happens if it does not run."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    # Ending.
+
+    def stop(self) -> None:
+        """Stop it, and wait until it has ended; nothing happens if it does not run.
+
+        Clients who have connected are still served, for as long as `drain_timeout` and `kill_timeout` say.
+
+        Raises:
+            SystemRefused: it did not end in order.
+        """
+        self.send_signal(Signals.SIGTERM)
+        self.wait()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until it has ended: stopped by somebody.
+
+        Args:
+            timeout: in seconds; None is for ever.
+
+        Raises:
+            SystemRefused: it did not end in order.
+            TimeoutError: it still runs.
+        """
+        self._await_end("", timeout)
+
+    def _await_end(self, reason: str, timeout: float | None = None) -> None:
+        process = self._process
+        if process is None:
+            return
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"the server still runs after {timeout:g} s") from None
+        self._process = None
+        self._addresses = []
+        self._lifeline.close()
+        _raise_for(code, reason)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _raise_for(code: int, reason: str) -> None:
+    """Raise what an exit code of the command means; nothing for 0."""
+    if code == ExitCode.OK:
+        return
+    if code == ExitCode.USAGE:
+        raise ConfigurationError([reason or "the server did not understand its command line"])
+    status = -code if code < 0 else code << 8  # as waitpid(2) gives it
+    raise SystemRefused(reason or f"the server has ended, {outcome.in_words(status)}")
+
+
+def refuse_in_an_import() -> None:
+    """Refuse to start a server while a server imports this program to find its handler: it would never come to an end.
+
+    Raises:
+        ConfigurationError: that is so.
+    """
+    frames = traceback.walk_stack(None)
+    if any(frame.f_globals.get("__name__") == "tcppar.spawner.loading" for frame, _ in frames):
+        raise ConfigurationError(
+            ['a server is started by the import of its own handler: start it under `if __name__ == "__main__":`']
+        )
+
+
+# What the server is told.
+
+
+def _name(number: int) -> str:
+    return f"listener-{number}"
+
+
+def _address(number: int, address: str | socket.socket) -> str:
+    return f"inherited:{_name(number)}" if isinstance(address, socket.socket) else address
+
+
+def _parts(address: Address) -> ListeningAddress:
+    return address.path or (address.host, address.port)
+
+
+def _import_path() -> Sequence[str]:
+    """Where this program finds modules, but for the folders of Python's own: the server finds those by itself, and
+    another Python that a handler starts must not find them."""
+    own = {*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()}
+    library = sysconfig.get_path("stdlib") + os.sep
+    entries = [os.path.abspath(entry) for entry in sys.path if isinstance(entry, str) and os.pathsep not in entry]
+    return [entry for entry in entries if entry not in own and not entry.startswith(library) and os.path.exists(entry)]
+
+
+def _pipe(childs: ExitStack, *, childs_end: int = 1) -> tuple[IO[bytes], IO[bytes]]:
+    """A pipe, of which the end that is the server's is closed here with the stack."""
+    reader, writer = os.pipe()
+    ends = os.fdopen(reader, "rb"), os.fdopen(writer, "wb", buffering=0)
+    childs.enter_context(ends[childs_end])
+    return ends
+
+
+# Signals.
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Keep those that ask for a stop waiting. The server inherits that, and is asked when it can stop in order."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _started_with_signals_passed_on(server: Server) -> Iterator[None]:
+    """Start a server; for the block, those signals are for it. Only the main thread can set handlers."""
+    with ExitStack() as undo:
+        with _signals_held():
+            if threading.current_thread() is threading.main_thread():
+                for number in _STOPS:
+                    before = signal.signal(number, lambda number, _: server.send_signal(number))
+                    undo.callback(signal.signal, number, before or signal.SIG_DFL)
+            server._launch()
+        yield

@@ -1,0 +1,191 @@
+"""Servers with the interface of socketserver's: a program with one of those moves over by changing one line."""
+
+import socketserver
+import threading
+from collections.abc import Mapping
+from signal import Signals
+from socket import AF_UNIX
+from typing import Any, ClassVar, NoReturn
+
+from tcppar.errors import ConfigurationError
+from tcppar.records import HandlerMode
+from tcppar.server import Server, refuse_in_an_import
+from tcppar.settings import LARGEST_BACKLOG, ServiceSettings
+
+# What socketserver calls for every request, in the process that accepts. Here that is not the program's.
+_NOT_CALLED = (
+    "get_request",
+    "verify_request",
+    "process_request",
+    "finish_request",
+    "handle_error",
+    "shutdown_request",
+    "close_request",
+)
+
+
+class ForkingTCPServer(socketserver.TCPServer):
+    """In place of socketserver.ForkingTCPServer or ThreadingTCPServer: every request has a process of its own.
+
+        with tcppar.ForkingTCPServer(("127.0.0.1", 7000), Handler) as server:
+            server.serve_forever()
+
+    As with socketserver, this object listens from its construction on, and clients who connect before `serve_forever`,
+    or between two of them, wait in the kernel's queue; `socket`, `fileno()`, `server_address`, `server_bind`,
+    `server_activate`, `service_actions` and the class attributes work as they do there. But `serve_forever` starts a
+    server of tcppar's (see tcppar.Server), and that one accepts. From this differences follow:
+
+    - The request handler class must be at the top level of a module, or of the program itself, and the program must
+      start its server under `if __name__ == "__main__":`.
+    - In a request handler, `self.server` is not this object, which is in another process. It is a small one with
+      `server_address` and `RequestHandlerClass`; what else handlers need they find in their module.
+    - A subclass cannot override what socketserver calls for every request (`verify_request`, `process_request`,
+      `finish_request`, `handle_error`, ...); the constructor refuses one that does, or that has one of socketserver's
+      mix-ins. The request handler's `setup`, `handle` and `finish` are the places for it.
+    - There is no `handle_request`.
+    - When a request handler fails, its traceback is written to the log, and its client sees an orderly end.
+
+    Attributes:
+        max_children: how many requests may be served at once; more clients wait in the queue.
+        request_queue_size: the length of that queue. The default is as much as the system gives, not 5.
+        allow_reuse_address: as in socketserver, but true by default, so that a server can be started again at once.
+        block_on_close: whether `server_close` waits for requests that are still served: for as long as the settings
+            `drain_timeout` and `kill_timeout` say, after which they are ended.
+        tcppar_settings: further settings of the service (docs/settings.md), such as `{"max_lifetime": "10m"}`.
+    """
+
+    allow_reuse_address = True
+    request_queue_size = LARGEST_BACKLOG
+    max_children: int = ServiceSettings().max_connections
+    block_on_close: bool = True
+    tcppar_settings: ClassVar[Mapping[str, Any]] = {}
+    _mode = HandlerMode.FORK
+
+    def __init__(self, server_address: Any, RequestHandlerClass: type[Any], bind_and_activate: bool = True) -> None:
+        """Listen.
+
+        Args:
+            server_address: (host, port), or the path of a Unix socket.
+            RequestHandlerClass: a request handler class of socketserver.
+            bind_and_activate: whether to call `server_bind` and `server_activate`.
+
+        Raises:
+            ConfigurationError: the class cannot be found by other processes, a setting is wrong, or a method is
+                overridden that would not be called.
+            OSError: as bind(2) and listen(2).
+        """
+        refuse_in_an_import()
+        _refuse_what_is_not_called(type(self))
+        self._leaving: list[Server] = []
+        self._stop_asked = threading.Event()
+        self._left = threading.Event()
+        super().__init__(server_address, RequestHandlerClass, bind_and_activate=False)
+        try:
+            self._new_server()  # tells of mistakes now
+            if bind_and_activate:
+                self.server_bind()
+                self.server_activate()
+        except BaseException:
+            self.server_close()
+            raise
+
+    def _new_server(self) -> Server:
+        settings: dict[str, Any] = {"mode": self._mode, "max_connections": self.max_children} | dict(
+            self.tcppar_settings
+        )
+        return Server(self.socket, handler=self.RequestHandlerClass, **settings)
+
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        """Serve until `shutdown`, or until somebody stops the server's process.
+
+        Args:
+            poll_interval: seconds between two calls of `service_actions`, and between two looks at the process.
+
+        Raises:
+            ConfigurationError: the request handler class cannot be imported.
+            SystemRefused: the server's process cannot be started, or was ended by force.
+        """
+        self._left.clear()
+        try:
+            if not self._stop_asked.is_set():
+                self._serve(poll_interval)
+        finally:
+            self._stop_asked.clear()
+            self._left.set()
+
+    def _serve(self, poll_interval: float) -> None:
+        server = self._new_server()
+        server.start()
+        try:
+            while not self._stop_asked.wait(poll_interval):
+                if not server.running:
+                    server.wait()
+                    return
+                self.service_actions()
+        finally:
+            server.send_signal(Signals.SIGTERM)
+            self._leaving.append(server)
+
+    def shutdown(self) -> None:
+        """Let `serve_forever`, in another thread, return; as in socketserver this waits for it, but not for requests.
+
+        They go on, and so does for some tenths of a second the server, with clients who are in the queue already.
+        """
+        self._stop_asked.set()
+        self._left.wait()
+
+    def server_close(self) -> None:
+        """Listen no longer, and wait for requests that are still served; see `block_on_close`.
+
+        Raises:
+            SystemRefused: the server's process was ended by force.
+        """
+        super().server_close()
+        while self.block_on_close and self._leaving:
+            self._leaving.pop().wait()
+
+    def handle_request(self) -> NoReturn:
+        """Not here: the server's process takes clients as they come, and cannot be asked for one.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            "handle_request: requests are served by other processes, as they come: use serve_forever and shutdown"
+        )
+
+
+def _refuse_what_is_not_called(kind: type[socketserver.TCPServer]) -> None:
+    mistakes = []
+    for name in _NOT_CALLED:
+        owner = next(ancestor for ancestor in kind.__mro__ if name in vars(ancestor))
+        if owner.__module__ == socketserver.__name__ and owner.__name__.endswith("MixIn"):
+            mistakes.append(f"{kind.__qualname__}: leave {owner.__name__} out: every request has a process anyway")
+        elif owner.__module__ != socketserver.__name__:
+            mistakes.append(
+                f"{kind.__qualname__}: {owner.__qualname__}.{name} would not be called: requests are accepted and "
+                "served in other processes; what it does belongs into the request handler's setup, handle or finish"
+            )
+    if mistakes:
+        raise ConfigurationError(list(dict.fromkeys(mistakes)))
+
+
+class PoolTCPServer(ForkingTCPServer):
+    """The same with processes that are used again: each serves one request at a time, one after the other.
+
+    How many there are is said by the setting `workers`: `tcppar_settings = {"workers": "4-16"}`.
+    """
+
+    _mode = HandlerMode.POOL
+
+
+class ForkingUnixStreamServer(ForkingTCPServer):
+    """ForkingTCPServer on a Unix socket. As in socketserver, its file must not exist before, and is left behind."""
+
+    address_family = AF_UNIX
+
+
+class PoolUnixStreamServer(PoolTCPServer):
+    """PoolTCPServer on a Unix socket; see ForkingUnixStreamServer."""
+
+    address_family = AF_UNIX

@@ -1,0 +1,161 @@
+"""Loading a Python handler, once, in the spawner that all its processes are forked from."""
+
+import builtins
+import importlib
+import os
+import sys
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+from tcppar.child.handlers import Handler, Kind
+from tcppar.records import HandlerMode, HandlerPlan
+
+_COROUTINE = 0x80  # CO_COROUTINE, and the flag of *args (inspect, "Code Objects Bit Flags"); inspect itself is large
+_TAKES_ANY = 0x04
+
+
+class CannotLoad(Exception):
+    """The handler cannot be used; the text says what, where and what was expected."""
+
+
+def load(plan: HandlerPlan) -> Handler:
+    """Import what is to be preloaded, and the handler.
+
+    Raises:
+        CannotLoad: it is not there, fails, is no handler, or has started a thread.
+    """
+    sys.path[:0] = [entry for entry in plan.import_path if entry not in sys.path]
+    if sys.path[0] != plan.import_path[0]:
+        sys.path.insert(0, plan.import_path[0])
+    where, _, name = plan.target.rpartition(":")
+    with _ImportWatch() as watch:
+        for module_name in plan.preload:
+            _import(module_name, f"preload {module_name}")
+        module = _from_file(where, plan.target) if where.endswith(".py") else _import(where, f"handler {plan.target}")
+    if plan.mode is HandlerMode.FORK or watch.threads():
+        watch.refuse_threads()
+    return Handler(plan.target, *_kind_of(_find(module, name, plan.target), plan.target))
+
+
+def sources() -> tuple[str, ...]:
+    """The files of all modules that are not of the interpreter's own or installed: those that somebody may edit."""
+    installed = (os.path.dirname(os.__file__) + os.sep, os.sep + "site-packages" + os.sep)
+    files = {file for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))}
+    return tuple(sorted(file for file in files if not any(part in file for part in installed)))
+
+
+def _import(name: str, what: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        raise CannotLoad(f"{what}: {_account_of(error)}") from error
+
+
+def _from_file(path: str, target: str) -> ModuleType:
+    """A module from a file, importable by others under the file's name, as if its folder were in the import path."""
+    folder, file = os.path.split(os.path.abspath(path))
+    if not os.path.isfile(os.path.join(folder, file)):
+        raise CannotLoad(f"handler {target}: {path!r}: no such file")
+    sys.path.insert(0, folder)
+    return _import(file.removesuffix(".py"), f"handler {target}")
+
+
+def _account_of(error: BaseException) -> str:
+    """An error in one line, with the place in the user's code that is nearest to it."""
+    import traceback  # only now: whoever is forked from a process that has it pays for its half megabyte
+
+    text = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+    if isinstance(error, SyntaxError):
+        return f"{text} ({error.filename}, line {error.lineno})"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
+    own = [frame for frame in frames if not frame.filename.startswith(os.path.dirname(__file__))]
+    return f"{text} ({own[-1].filename}, line {own[-1].lineno})" if own else text
+
+
+def _find(module: ModuleType, name: str, target: str) -> Any:
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if found is None:
+        raise CannotLoad(f"handler {target}: {module.__file__ or module.__name__} has no {name!r}")
+    return found
+
+
+def _kind_of(found: Any, target: str) -> tuple[Any, Kind]:
+    expected = "expected a function of one connection, an async def of one, or a request handler class of socketserver"
+    if isinstance(found, type):
+        if all(callable(getattr(found, method, None)) for method in ("setup", "handle", "finish")):
+            return found, Kind.REQUEST_HANDLER
+        raise CannotLoad(f"handler {target}: the class has no setup, handle and finish: {expected}")
+    if not callable(found):
+        raise CannotLoad(f"handler {target}: {found!r} cannot be called: {expected}")
+    code = _code_of(found)
+    if code is None:
+        return found, Kind.FUNCTION
+    if not _takes_one(found, code):
+        raise CannotLoad(f"handler {target}: it takes {code.co_argcount} arguments: {expected}")
+    return found, Kind.COROUTINE if code.co_flags & _COROUTINE else Kind.FUNCTION
+
+
+def _code_of(found: Any) -> CodeType | None:
+    """The code of a Python function, also of one with a decorator that tells what it wraps; None of anything else."""
+    while (inner := getattr(found, "__wrapped__", None)) is not None:
+        found = inner
+    return found.__code__ if isinstance(found, FunctionType) else None
+
+
+def _takes_one(found: Any, code: CodeType) -> bool:
+    defaults = len(getattr(found, "__defaults__", None) or ())
+    needed = code.co_argcount - defaults
+    return needed <= 1 and (code.co_argcount >= 1 or bool(code.co_flags & _TAKES_ANY))
+
+
+class _ImportWatch:
+    """Notes after which import there were more threads than before: forking copies one thread, and the locks of all."""
+
+    def __init__(self) -> None:
+        self._import = builtins.__import__
+        self._known = self.threads()
+        self._started_by: list[str] = []
+
+    def threads(self) -> int:
+        """How many there are besides the main one, those of libraries in C too where the system lists them."""
+        try:
+            return len(os.listdir("/proc/self/task")) - 1
+        except OSError:
+            return sys.modules["_thread"]._count()  # type: ignore[no-any-return]
+
+    def __enter__(self) -> "_ImportWatch":
+        builtins.__import__ = self._watched
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        builtins.__import__ = self._import
+
+    def _watched(self, name: str, *rest: Any, **more: Any) -> ModuleType:
+        try:
+            return self._import(name, *rest, **more)
+        finally:
+            # An import within an import ends first, and so is the one that is noted.
+            if (now := self.threads()) > self._known:
+                self._known = now
+                self._started_by.append(name)
+
+    def refuse_threads(self) -> None:
+        """Raise CannotLoad if threads are there."""
+        if not (count := self.threads()):
+            return
+        names = ", ".join(_thread_names()) or f"{count} of a library's"
+        culprits = ", ".join(self._started_by)
+        by = f"in the import of {culprits}" if culprits else "by the handler's own module"
+        raise CannotLoad(
+            f"threads run in the process that is to be forked: {names}, started {by}. A fork copies one thread and the "
+            "locks of all: start threads in the handler, or not at all"
+        )
+
+
+def _thread_names() -> list[str]:
+    threading = sys.modules.get("threading")
+    if threading is None:
+        return []
+    return [repr(thread.name) for thread in threading.enumerate() if thread is not threading.main_thread()]

@@ -1,0 +1,170 @@
+"""Whoever takes connections from the supervisor, a spawner or a worker: its channel, and what it has in hand."""
+
+import errno
+import signal
+import socket
+from collections import deque
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from tcppar.net.channel import Channel, ChannelClosed
+from tcppar.records import Offer, Order, Report, Retire
+from tcppar.supervisor.table import Connection
+
+if TYPE_CHECKING:
+    from tcppar.supervisor.core import Core
+
+
+class TakerState(Enum):
+    """The life of one."""
+
+    STARTING = "entering its user and limits, and loading"
+    READY = "takes offers"
+    RETIRING = "gets no more offers, ends with what it has"
+    LOST = "its channel is closed"
+
+
+class TakerOwner(Protocol):
+    """Whoever answers for it."""
+
+    def on_report(self, taker: "Taker", report: Report) -> None: ...
+    def on_channel_closed(self, taker: "Taker") -> None: ...
+
+
+# It reads again when it has made the child it is at: some milliseconds at the most.
+_FULL_CHANNEL_PAUSE = 0.005
+
+_decoder = msgspec.msgpack.Decoder(list[Report])
+
+
+class Taker:
+    """One process at the other end of a channel.
+
+    Args:
+        end: our end of the channel.
+
+    Attributes:
+        offered: connections it was asked to take, by number, not answered yet.
+        children: connections that it has, or whose child it has made, by number.
+        leaving: whether it was told to end, or has said that it does.
+    """
+
+    def __init__(self, owner: TakerOwner, core: "Core", end: socket.socket) -> None:
+        self._owner = owner
+        self._core = core
+        self.state = TakerState.STARTING
+        self.offered: dict[int, Connection] = {}
+        self.children: dict[int, Connection] = {}
+        self._channel: Channel[list[Report]] = Channel(end, _decoder)
+        self.leaving = False
+        self.left_unread = False
+        self._outbox: deque[tuple[Order, socket.socket | None]] = deque()
+        self.fileno = end.fileno
+
+    def offer(self, connection: Connection) -> None:
+        """Ask it to take a connection.
+
+        Raises:
+            OSError: it could not be asked; the connection is still the caller's.
+        """
+        assert connection.descriptor is not None
+        try:
+            self._channel.send(
+                Offer(connection.number, connection.accepted.endpoints, connection.accepted.credentials),
+                connection.descriptor,
+            )
+        except ChannelClosed as error:
+            raise BrokenPipeError(errno.EPIPE, str(error)) from error
+        self.offered[connection.number] = connection
+        connection.holder = self
+
+    def deliver(self, connection: Connection, number: signal.Signals) -> None:
+        """Let a signal be sent to the process group of the child that has a connection."""
+        raise NotImplementedError
+
+    def post(self, order: Order, passed: socket.socket | None = None) -> None:
+        """Send an order that must not be lost: in its turn, as soon as there is room.
+
+        Args:
+            passed: goes with it, and is closed here then.
+        """
+        self._outbox.append((order, passed))
+        if len(self._outbox) == 1:
+            self._empty_outbox()
+
+    def _empty_outbox(self) -> None:
+        while self._outbox and self.state is not TakerState.LOST:
+            order, passed = self._outbox[0]
+            try:
+                self._channel.send(order, None if passed is None else passed.fileno())
+            except (ChannelClosed, BrokenPipeError, ConnectionResetError):
+                return  # it is gone; its children are orphans when it is reaped, and signalled then
+            except OSError:
+                # No room, or too many descriptors in flight: both pass.
+                self._core.timers.at(self._core.later(_FULL_CHANNEL_PAUSE), self._empty_outbox)
+                return
+            self._outbox.popleft()
+            if passed is not None:
+                passed.close()
+
+    def on_ready(self) -> None:
+        """Read what it reports."""
+        self._read()
+
+    def _read(self) -> bool:
+        """Read what is there; whether there was anything."""
+        try:
+            batches = self._channel.receive()
+        except BlockingIOError:
+            return False
+        except (ChannelClosed, OSError) as error:
+            self.lose_channel(unread=isinstance(error, ConnectionResetError))
+            return False
+        on_report = self._owner.on_report
+        for batch in batches:
+            for report in batch:
+                on_report(self, report)
+        return True
+
+    def read_to_the_end(self) -> None:
+        """It is dead: read what it still had to say. The end of the stream may never come: a process that it left
+        behind may have a duplicate of its end.
+        """
+        while self.state is not TakerState.LOST and self._read():
+            pass
+        self.lose_channel()
+
+    def retire(self) -> None:
+        """Give it no more offers; it ends when it has no connection left."""
+        if self.state in (TakerState.STARTING, TakerState.READY):
+            self.state = TakerState.RETIRING
+            self.leaving = True
+            self.post(Retire())
+
+    @property
+    def can_deliver(self) -> bool:
+        """Whether `deliver` can be called."""
+        return self.state is not TakerState.LOST
+
+    def has_read(self) -> bool:
+        """Whether it has read all that it was sent (Linux alone)."""
+        return self._channel.all_read()
+
+    def lose_channel(self, *, unread: bool = True) -> None:
+        """Its end of the channel is closed: it ends, or has ended.
+
+        Args:
+            unread: whether there may be an offer that it has not read.
+        """
+        self.left_unread = unread
+        if self.state is not TakerState.LOST:
+            self._core.waiter.unregister(self)
+            self._channel.close()
+            self.state = TakerState.LOST
+            for _, passed in self._outbox:
+                if passed is not None:
+                    passed.close()
+            self._outbox.clear()
+            self._owner.on_channel_closed(self)

@@ -1,0 +1,233 @@
+"""The workers of a service: one spawner that has loaded the handler, and the workers it is asked to make."""
+
+from typing import TYPE_CHECKING
+
+from tcppar.config import ServiceConfig
+from tcppar.events import WorkerEnded, WorkerStarted
+from tcppar.policy import outcome, staffing
+from tcppar.records import Busy, Ended, Failed, Leaving, Ready, Report, Taken
+from tcppar.supervisor.pool import Pool, PoolOwner
+from tcppar.supervisor.spawner_process import SpawnerProcess
+from tcppar.supervisor.table import Table
+from tcppar.supervisor.taker import Taker, TakerState
+from tcppar.supervisor.worker_process import WorkerProcess
+
+if TYPE_CHECKING:
+    from tcppar.supervisor.core import Core
+    from tcppar.supervisor.reaper import Reaper
+
+_READY = TakerState.READY
+
+# How long our copy of a connection may stay open beside its worker's.
+_LONGEST_UNTAKEN = 0.01
+
+
+class WorkerPool(Pool):
+    """A pool whose spawner makes workers. Who has had the last connection gets the next: it is the warmest."""
+
+    def __init__(self, owner: PoolOwner, config: ServiceConfig, core: "Core", table: Table, reaper: "Reaper") -> None:
+        self.workers: dict[int, WorkerProcess] = {}
+        self._idle: list[WorkerProcess] = []
+        self._last_number = 0
+        self._dismissals_watched = False
+        self._takings_watched = False
+        self._growth_watched = False
+        super().__init__(owner, config, core, table, reaper)
+
+    def take_settings(self, config: ServiceConfig) -> None:
+        """Go on with settings that make the same workers."""
+        super().take_settings(config)
+        self._spawners_wanted = 1
+        self._bounds = config.settings.workers
+
+    # Handing over.
+
+    def choose(self) -> Taker | None:
+        """An idle worker, which stays among the idle until it has been offered something; None if there is none."""
+        idle = self._idle
+        while idle:
+            if idle[-1].state is _READY:
+                return idle[-1]
+            idle.pop()
+        if not self._growth_watched:
+            self._growth_watched = True
+            self._core.timers.at(self._core.later(staffing.PATIENCE), self._may_grow)
+        return None
+
+    def _may_grow(self) -> None:
+        self._growth_watched = False
+        self.may_be_small = True
+
+    def on_engaged(self, worker: WorkerProcess) -> None:
+        """The worker that was chosen has been offered a connection."""
+        assert self._idle[-1] is worker
+        self._idle.pop()
+        if self._core.features.tells_unread and not self._takings_watched:
+            self._watch_takings()
+
+    def _watch_takings(self) -> None:
+        self._takings_watched = True
+        self._core.timers.at(self._core.later(_LONGEST_UNTAKEN), self._look_for_takings)
+
+    def _look_for_takings(self) -> None:
+        """Workers do not say what they take: most conversations are over before anybody would want to know. Of the
+        others, our copies of the connections are closed now."""
+        self._takings_watched = False
+        for worker in self.workers.values():
+            if worker.offered:
+                if worker.has_read():
+                    self._has_taken(worker)
+                elif not self._takings_watched:
+                    self._watch_takings()
+
+    def _has_taken(self, worker: WorkerProcess) -> None:
+        for number in list(worker.offered):
+            self._owner.on_taken(worker, Taken(number, worker.pid, 0.0))
+
+    def _is_idle(self, worker: WorkerProcess) -> None:
+        if worker.state is _READY:
+            worker.idle_since = self._core.now
+            self._idle.append(worker)
+
+    # More and fewer.
+
+    def grow(self, waiting: int, waiting_since: float) -> None:
+        """Hire if workers are too few, and replace the spawner if it is gone."""
+        super().grow(0, waiting_since)
+        spawner = next((spawner for spawner in self.spawners if spawner.state is _READY), None)
+        if spawner is None or self._retired or self._core.now < self._may_start_at:
+            return
+        waited = self._core.now - waiting_since if waiting else None
+        while self._wants_another(waited):
+            try:
+                self._hire(spawner)
+            except OSError as error:
+                self._start_failed(error.errno or 0)
+                return
+
+    def _wants_another(self, waited: float | None) -> bool:
+        starting = sum(worker.state is TakerState.STARTING for worker in self.workers.values())
+        return staffing.wants_another(self._bounds, workers=len(self.workers), starting=starting, waited=waited)
+
+    def _hire(self, spawner: SpawnerProcess) -> None:
+        self._last_number -= 1
+        self.workers[self._last_number] = WorkerProcess(self, self._core, self._last_number, spawner)
+        if len(self.workers) > self._bounds.least and not self._dismissals_watched:
+            self._watch_dismissals()
+
+    def _watch_dismissals(self) -> None:
+        self._dismissals_watched = True
+        self._core.timers.at(self._core.later(staffing.IDLE_PERIOD), self._dismiss_idle)
+
+    def _dismiss_idle(self) -> None:
+        """Let those go that are too many and have been idle long: they stand first."""
+        self._dismissals_watched = False
+        oldest = self._core.now - staffing.IDLE_PERIOD
+        surplus = len(self.workers) - self._bounds.least
+        for worker in [worker for worker in self._idle[: max(surplus, 0)] if worker.idle_since <= oldest]:
+            self._idle.remove(worker)
+            worker.retire()
+        if surplus > 0 and not self._retired:
+            self._watch_dismissals()
+
+    def retire(self) -> None:
+        """Take no more connections; workers end with the one that they have, and the spawner with the last worker."""
+        self._idle.clear()
+        for worker in self.workers.values():
+            worker.retire()
+        super().retire()
+
+    # What they say.
+
+    def on_report(self, taker: Taker, report: Report) -> None:
+        """A worker reports, or the spawner, of a worker."""
+        if isinstance(taker, WorkerProcess):
+            self._on_worker(taker, report)
+        elif isinstance(report, Taken):
+            if (worker := self.workers.get(report.number)) is not None:
+                worker.pid = report.pid
+                self._core.log.emit(WorkerStarted(service=self._owner.name, pid=report.pid, workers=len(self.workers)))
+        elif isinstance(report, Ended):
+            self._worker_ended(report)
+        elif isinstance(report, Busy | Failed):
+            self._not_made(report)
+        else:
+            super().on_report(taker, report)
+
+    def _on_worker(self, worker: WorkerProcess, report: Report) -> None:
+        if isinstance(report, Ended):
+            connection = worker.offered.pop(report.number, None)
+            if connection is not None:
+                connection.pid = worker.pid
+                self._owner.end_untaken(connection, report)
+            else:
+                self._owner.end(worker.children.pop(report.number), report)
+            self._is_idle(worker)
+        elif isinstance(report, Taken):
+            self._owner.on_taken(worker, report)
+        elif isinstance(report, Ready):
+            if worker.state is TakerState.STARTING:
+                worker.state = _READY
+                worker.began = True
+                self._restart.succeed()
+                self._is_idle(worker)
+        elif isinstance(report, Leaving):
+            worker.state = TakerState.RETIRING
+            worker.leaving = True
+
+    def _not_made(self, report: Busy | Failed) -> None:
+        if (worker := self.workers.get(report.number)) is not None:
+            worker.lose_channel()
+            self._forget(worker)
+        self._start_failed(report.errno if isinstance(report, Busy) else 0)
+
+    def on_channel_closed(self, taker: Taker) -> None:
+        """A worker ends. What it was offered and has not taken is offered to another at once; what it has taken ends
+        when the worker is reaped, and it is known how."""
+        if not isinstance(taker, WorkerProcess):
+            return
+        if taker in self._idle:
+            self._idle.remove(taker)
+        if taker.offered and self._core.features.tells_unread and not taker.left_unread:
+            self._has_taken(taker)
+        for connection in list(taker.offered.values()):
+            self._owner.offer_again(connection)
+        taker.offered.clear()
+        if taker.spawner.state is TakerState.LOST and not taker.children:
+            self._forget(taker)  # nobody will tell of its end
+
+    def _worker_ended(self, ended: Ended) -> None:
+        worker = self.workers.get(ended.number)
+        if worker is None:
+            return
+        worker.read_to_the_end()
+        for connection in list(worker.children.values()):
+            self._owner.end(connection, Ended(connection.number, ended.status, ended.cpu_seconds, ended.peak_memory_kb))
+        worker.children.clear()
+        self._forget(worker)
+        self._core.log.emit(
+            WorkerEnded(
+                service=self._owner.name,
+                pid=worker.pid,
+                outcome=outcome.in_words(ended.status or 0),
+                asked=worker.leaving,
+                workers=len(self.workers),
+            )
+        )
+        if not worker.began:
+            self._hold_off()  # it never began: the next would not either
+
+    def _forget(self, worker: WorkerProcess) -> None:
+        self.workers.pop(worker.number, None)
+        self.may_be_small = True
+
+    def on_exit(self, spawner: SpawnerProcess, outcome: str) -> None:
+        """The spawner is dead. Its workers serve the connections that they have to the end, and no more."""
+        super().on_exit(spawner, outcome)
+        for worker in list(self.workers.values()):
+            if worker.spawner is spawner:
+                worker.retire()
+                for connection in worker.children.values():
+                    self._reaper.look_after(connection)
+                if worker.state is TakerState.LOST and not worker.children:
+                    self._forget(worker)

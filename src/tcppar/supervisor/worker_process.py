@@ -1,0 +1,76 @@
+"""One worker of a pool as the supervisor sees it: a taker that a spawner makes and reaps."""
+
+import os
+import signal
+from typing import TYPE_CHECKING, Protocol
+
+from tcppar.net import channel as channels
+from tcppar.records import Deliver, Hire
+from tcppar.supervisor.spawner_process import SpawnerProcess
+from tcppar.supervisor.table import Connection
+from tcppar.supervisor.taker import Taker, TakerOwner, TakerState
+
+if TYPE_CHECKING:
+    from tcppar.supervisor.core import Core
+
+
+class WorkerOwner(TakerOwner, Protocol):
+    """Whoever answers for a worker, and knows which are idle."""
+
+    def on_engaged(self, worker: "WorkerProcess") -> None: ...
+
+
+class WorkerProcess(Taker):
+    """A worker. It has one connection at a time.
+
+    Args:
+        number: negative; what its spawner knows it by.
+        spawner: makes it, signals it and reaps it.
+
+    Attributes:
+        began: whether it has ever been ready.
+        pid: 0 until the spawner has told it.
+        idle_since: in monotonic seconds.
+    """
+
+    def __init__(self, owner: WorkerOwner, core: "Core", number: int, spawner: SpawnerProcess) -> None:
+        """Have it made.
+
+        Raises:
+            OSError: no descriptor is left.
+        """
+        ours, its = channels.pair()
+        ours.setblocking(False)
+        super().__init__(owner, core, ours)
+        self._hirer = owner
+        self.number = number
+        self.spawner = spawner
+        self.pid = 0
+        self.began = False
+        self.idle_since = core.now
+        core.waiter.register(self)
+        spawner.post(Hire(number, tells=not core.features.tells_unread), its)
+
+    @property
+    def can_deliver(self) -> bool:
+        """A signal reaches it as long as its process can be named."""
+        return self.spawner.state is not TakerState.LOST or self.pid != 0
+
+    def offer(self, connection: Connection) -> None:
+        """Ask it to take a connection; it is not idle then.
+
+        Raises:
+            OSError: it could not be asked; the connection is still the caller's.
+        """
+        super().offer(connection)
+        self._hirer.on_engaged(self)
+
+    def deliver(self, connection: Connection, number: signal.Signals) -> None:
+        """Send a signal to its process group: by its spawner, or by us if that is dead and the worker an orphan."""
+        if self.spawner.state is not TakerState.LOST:
+            self.spawner.post(Deliver(self.number, number))
+        elif self.children:
+            try:
+                os.killpg(self.pid, number)
+            except OSError:
+                pass  # gone already; its end is noticed all the same
