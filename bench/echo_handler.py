@@ -1,8 +1,17 @@
-"""A handler of tcppar that has the conversation of bench/peers: one exchange."""
+"""Handlers of tcppar: the conversation of bench/peers, and one that goes on."""
 
 import tcppar
 
 
-def handle(conn: tcppar.Connection) -> None:
+def once(conn: tcppar.Connection) -> None:
     """Answers what it reads, once."""
     conn.write(conn.read(64))
+
+
+def until_gone(conn: tcppar.Connection) -> None:
+    """Answers what it reads, until the client leaves; to leave by a reset is no error."""
+    try:
+        while data := conn.read(64):
+            conn.write(data)
+    except tcppar.PeerGone:
+        pass

@@ -1,15 +1,16 @@
 """Python handlers against what the standard library serves with, in one run, in turns: prints the ratios.
 
-A connection is: connect, send 64 bytes, get them back, close. Every server has the same conversation (echo until the
-client leaves), the same Python and its default logging. The first part compares connections a second with 64 clients,
-and the median time of a connection with one client. The second part, "open", keeps thousands of connections open to
-handlers in forked processes: how much memory each takes, and what becomes of the rate of new ones.
+A connection is: connect, send 64 bytes, get them back, close. Every server has the same conversation (one exchange),
+the same Python and its default logging. The first part compares connections a second with 64 clients, and the median
+time of a connection with one client. The second part, "open", keeps thousands of connections open to handlers in
+forked processes: how much memory each takes, and what becomes of the rate of new ones.
 
     python bench/handlers.py [--rounds 7] [--seconds 1.5]
     python bench/handlers.py open [--open 10000] [--rounds 7] [--seconds 1.5]
 """
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -75,9 +76,9 @@ COMPARISONS = (
 
 
 @contextmanager
-def handler(mode: str, log: Path) -> Iterator[Peer]:
-    """Serve with tcppar's handler in that mode."""
-    options = ["--handler", f"{HERE / 'echo_handler.py'}:handle", "--mode", mode]
+def handler(mode: str, log: Path, name: str = "once") -> Iterator[Peer]:
+    """Serve with one of tcppar's handlers in that mode."""
+    options = ["--handler", f"{HERE / 'echo_handler.py'}:{name}", "--mode", mode]
     with tcppar(log, *options, name=f"tcppar {mode}") as peer:
         yield peer
 
@@ -130,16 +131,36 @@ def children(pid: int) -> list[int]:
 
 
 def forked(peer: Peer) -> list[int]:
-    """The processes of handlers: the spawners' children."""
+    """The processes of handlers: the spawners' children, with the few that wait for a connection."""
     return [child for spawner in children(peer.pid) for child in children(spawner)]
 
 
-def wait_for_forked(peer: Peer, number: int) -> None:
-    """Wait until so many handlers run, no more and no fewer."""
+def connections(peer: Peer) -> set[str]:
+    """The server's ends of established connections, as /proc/PID/fd shows them (proc(5), proc_net_tcp)."""
+    port, established = f":{peer.port:04X}", "01"
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {f"socket:[{line[9]}]" for line in lines if line[1].endswith(port) and line[3] == established}
+
+
+def conversing(peer: Peer) -> int:
+    """How many processes have a connection each."""
+    ends = connections(peer)
+    return sum(not ends.isdisjoint(descriptors(pid)) for pid in forked(peer))
+
+
+def descriptors(pid: int) -> list[str]:
+    try:
+        return [os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd")]
+    except FileNotFoundError:
+        return []
+
+
+def wait_for_conversations(peer: Peer, number: int) -> None:
+    """Wait until so many processes have a connection, no more and no fewer."""
     until = time.monotonic() + PATIENCE
-    while (count := len(forked(peer))) != number:
+    while (count := conversing(peer)) != number:
         if time.monotonic() > until:
-            sys.exit(f"{peer.name}: {count} forked processes, and not {number}")
+            sys.exit(f"{peer.name}: {count} processes with a connection, and not {number}")
         time.sleep(0.1)
 
 
@@ -164,15 +185,15 @@ def measure_open(load: Path, peer: Peer, number: int, rounds: int, seconds: floa
     """Rates before, with and after the open connections: what changes with time alone is on both sides of "with"."""
     print(f"{peer.name}, {number} connections open, new ones by {Measure.RATE.clients} clients:", flush=True)
     before = rates("before them", load, peer, rounds, seconds)
-    wait_for_forked(peer, 0)
+    wait_for_conversations(peer, 0)
     empty, began = memory_mb(peer), time.monotonic()
     with held(load, peer, number):
         took = time.monotonic() - began
-        wait_for_forked(peer, number)
+        wait_for_conversations(peer, number)
         each = (memory_mb(peer) - empty) / number
         crowded = rates("with them", load, peer, rounds, seconds)
-        wait_for_forked(peer, number)
-    wait_for_forked(peer, 0)
+        wait_for_conversations(peer, number)
+    wait_for_conversations(peer, 0)
     after = rates("after them", load, peer, rounds, seconds)
     ratio = statistics.median(crowded) / statistics.median(before + after)
     print(f"  ratio {ratio:.3f}, with them to without (goal: at least {SMALLEST_RATE_KEPT})")
@@ -190,7 +211,7 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         load = compiled(HERE / "load.c", folder)
         if wanted.part == "open":
-            peer = stack.enter_context(handler("fork", folder / "log"))
+            peer = stack.enter_context(handler("fork", folder / "log", "until_gone"))
             measure_open(load, peer, wanted.open, wanted.rounds, wanted.seconds)
             return
         for comparison in COMPARISONS:

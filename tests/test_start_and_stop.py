@@ -189,14 +189,16 @@ def test_a_bare_port_listens_on_both_families_with_the_same_number(serve: Serve)
             assert read_all(client).decode().strip() == ip
 
 
-def test_a_line_comes_on_the_ready_descriptor_and_then_its_end(serve: Serve) -> None:
+def test_a_line_comes_on_the_ready_descriptor_and_then_its_end(serve: Serve, tmp_path: Path) -> None:
     reader, writer = os.pipe()
+    addresses = ["127.0.0.1:0", f"unix:{tmp_path}/a b"]
     with open(reader, "rb", buffering=0) as ready:
-        server = serve("--ready-fd", str(writer), "127.0.0.1:0", "--", "cat", pass_fds=[writer], wait_ready=False)
+        server = serve("--ready-fd", str(writer), *addresses, "--", "cat", pass_fds=[writer], wait_ready=False)
         os.close(writer)
-        assert read_pipe(ready.fileno()) == b"ready\n"
+        line = read_pipe(ready.fileno()).decode()
         # The log may be read a moment later than that.
-        server.wait_for_event("listening")
+        server.wait_for_event("listening", 2)
+        assert line == f"ready 127.0.0.1:{server.address[1]} unix:{tmp_path}/a\\040b\n"
         with server.connect() as client:
             assert answers(client)
 

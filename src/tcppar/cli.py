@@ -13,8 +13,7 @@ import tcppar
 from tcppar import flags
 from tcppar.config import Config
 from tcppar.errors import ConfigurationError, ExitCode, SystemRefused, TcpparError
-from tcppar.net import platform
-from tcppar.net.notify import ReadyDescriptor, notify_manager
+from tcppar.net import notify, platform
 from tcppar.net.waiter import Waiter
 from tcppar.observe.check import choose, explain
 from tcppar.observe.log import Log
@@ -67,6 +66,9 @@ def _service_options(command: Callable[..., None]) -> Callable[..., None]:
     "escapes.",
 )
 @click.option(
+    "--failure-fd", type=int, metavar="N", help="If the start fails, write why to descriptor N too, and close it."
+)
+@click.option(
     "--lifeline-fd",
     type=int,
     metavar="N",
@@ -81,6 +83,7 @@ def serve(
     addresses: tuple[str, ...],
     file: Path | None,
     ready_fd: int | None,
+    failure_fd: int | None,
     lifeline_fd: int | None,
     **given: Any,
 ) -> None:
@@ -90,13 +93,18 @@ def serve(
     0 and 1 are the connection, and 2 is the log.
     """
     platform.ensure_standard_descriptors()
-    for option, descriptor in (("--ready-fd", ready_fd), ("--lifeline-fd", lifeline_fd)):
+    for option, descriptor in (
+        ("--ready-fd", ready_fd),
+        ("--failure-fd", failure_fd),
+        ("--lifeline-fd", lifeline_fd),
+    ):
         _keep_to_ourselves(option, descriptor)
-    ready = ReadyDescriptor(ready_fd)
     try:
-        _supervise(lambda: flags.read(file, addresses, ctx.obj, given), ready, lifeline_fd)
+        _supervise(lambda: flags.read(file, addresses, ctx.obj, given), ready_fd, lifeline_fd)
     except TcpparError as error:
-        ready.refused(str(error))
+        # Only a start raises: both descriptors may be the same, and it was not closed by the ready line.
+        if failure_fd is not None:
+            notify.write_failure(failure_fd, str(error))
         raise
 
 
@@ -110,7 +118,7 @@ def _keep_to_ourselves(option: str, descriptor: int | None) -> None:
         raise ConfigurationError([f"command line: {option}: {descriptor}: no such descriptor is open"]) from None
 
 
-def _supervise(read: Callable[[], Config], ready: ReadyDescriptor, lifeline: int | None) -> None:
+def _supervise(read: Callable[[], Config], ready_fd: int | None, lifeline_fd: int | None) -> None:
     config = read()
     features = platform.detect()
     log = Log(2, config.server.log_format)
@@ -121,10 +129,11 @@ def _supervise(read: Callable[[], Config], ready: ReadyDescriptor, lifeline: int
 
     def announce(addresses: Sequence[str]) -> None:
         log.flush()
-        notify_manager("READY=1")
-        ready.ready(addresses)
+        notify.notify_manager("READY=1")
+        if ready_fd is not None:
+            notify.write_ready_line(ready_fd, addresses)
 
-    Supervisor(config, core, reread=read, announce=announce, lifeline=lifeline).run()
+    Supervisor(config, core, reread=read, announce=announce, lifeline=lifeline_fd).run()
 
 
 @cli.command(cls=_CommandAfterDashes, short_help="Find every mistake of a configuration; explain what would happen.")

@@ -330,9 +330,14 @@ def _handler_plan(settings: ServiceSettings) -> HandlerPlan | None:
     return HandlerPlan(
         target=settings.handler,
         mode=settings.mode,
-        # The first entry is the folder of the command that was started, or nothing: neither is the user's.
-        import_path=(os.path.abspath(settings.directory or "."), *(entry for entry in sys.path[1:] if entry)),
+        import_path=(os.path.abspath(settings.directory or "."), *_servers_import_path()),
         preload=settings.preload,
         connections_per_worker=settings.connections_per_worker,
         worker_memory_kb=None if memory is None or memory == UNLIMITED else memory // 1024,
     )
+
+
+def _servers_import_path() -> list[str]:
+    """Where the server itself finds modules, without the folder of the command that was started, which Python puts
+    first unless it is told not to (-P)."""
+    return [entry for entry in sys.path[0 if sys.flags.safe_path else 1 :] if entry]

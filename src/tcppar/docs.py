@@ -45,7 +45,8 @@ flags alone there is one service, and its name is the program's.
     command = ["cat"]
     max_lifetime = "5m"
 
-Only `listen` and `command` (or `handler`) must be given. `tcppar check` tells every mistake of a file or a command line at once.
+Only `listen` and `command`, or `handler` in its place, must be given. `tcppar check` tells every mistake of a file or a
+command line at once.
 """
 
 _EVENTS_HEAD = """

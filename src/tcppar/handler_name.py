@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from importlib.machinery import PathFinder
 from typing import Any
 
 from tcppar.errors import ConfigurationError
@@ -10,7 +11,7 @@ from tcppar.errors import ConfigurationError
 _MAIN = "__main__"
 
 
-def name_of(handler: Callable[..., object] | str) -> str:
+def name_of(handler: Callable[..., object] | str, folder: str) -> str:
     """The value of the setting `handler` for a function or a class.
 
     The server is a process of its own, and its own processes import the handler: what cannot be found again by its
@@ -18,10 +19,11 @@ def name_of(handler: Callable[..., object] | str) -> str:
 
     Args:
         handler: at the top level of a module, or of the program itself; or the setting's text already.
+        folder: where the server's processes look for modules first.
 
     Raises:
         ConfigurationError: it is a lambda, is defined in a function, belongs to an object, or its module cannot be
-            imported by another process.
+            imported by another process, or another one would be.
     """
     if isinstance(handler, str):
         return handler
@@ -34,7 +36,10 @@ def name_of(handler: Callable[..., object] | str) -> str:
         raise _refusal(f"{module_name}.{name}", "is defined inside a function, and exists only while that runs")
     if _find(module_name, name) != handler:
         raise _refusal(f"{handler!r}", f"is not what is called {name} in {module_name}")
-    return f"{_importable(module_name, name)}:{name}"
+    if module_name == _MAIN:
+        return f"{_importable_main(name)}:{name}"
+    _refuse_if_hidden(module_name.partition(".")[0], folder)
+    return f"{module_name}:{name}"
 
 
 def _refusal(what: str, why: str) -> ConfigurationError:
@@ -53,10 +58,8 @@ def _find(module_name: str, name: str) -> Any:
     return found
 
 
-def _importable(module_name: str, name: str) -> str:
-    """The module, or the file, that another process imports to get this module; the program itself has two names."""
-    if module_name != _MAIN:
-        return module_name
+def _importable_main(name: str) -> str:
+    """The module, or the file, that another process imports to get what is the program itself here."""
     main = sys.modules[_MAIN]
     spec = main.__spec__
     if spec is not None and spec.name != _MAIN:
@@ -70,3 +73,14 @@ def _importable(module_name: str, name: str) -> str:
             f"{name} of the program itself", f"cannot be imported: {file} has the name of no or another module"
         )
     return os.path.abspath(file)
+
+
+def _refuse_if_hidden(package: str, folder: str) -> None:
+    """Refuse a module if the folder has another one of that name: this program did not look there, and would see its
+    server run other code than its own."""
+    found, loaded = PathFinder.find_spec(package, [folder]), getattr(sys.modules.get(package), "__spec__", None)
+    # A folder without an __init__.py has no origin, and hides nothing.
+    if found is None or loaded is None or found.origin is None or loaded.origin is None:
+        return
+    if os.path.realpath(found.origin) != os.path.realpath(loaded.origin):
+        raise _refusal(loaded.origin, f"would not be imported, but {found.origin}")

@@ -9,23 +9,24 @@ import subprocess
 import sys
 import sysconfig
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from signal import Signals
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import IO, Any, Self
 
 from tcppar import flags
 from tcppar.errors import ConfigurationError, ExitCode, SystemRefused
 from tcppar.handler_name import name_of
 from tcppar.net.address import Address
-from tcppar.net.notify import ready_addresses, refusal
+from tcppar.net.notify import ready_addresses
 from tcppar.policy import outcome
 
 Handler = Callable[..., object] | str
 ListeningAddress = tuple[str, int] | str
 
+# What imports handlers, in a process of the server's. Not imported here: a program that serves does not need it.
+_IMPORTER = "tcppar.spawner.loading"
 _STOPS = (Signals.SIGINT, Signals.SIGTERM)
 _FIRST_PASSED = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 _COMMAND = (sys.executable, "-m", "tcppar")
@@ -112,7 +113,7 @@ class Server:
         if addresses:
             settings["listen"] = [_address(number, address) for number, address in enumerate(addresses)]
         if handler is not None:
-            settings["handler"] = name_of(handler)
+            settings["handler"] = name_of(handler, os.fspath(settings.get("directory") or os.getcwd()))
         self._arguments = flags.arguments_for(settings)
         self._listeners = {
             _name(number): address for number, address in enumerate(addresses) if isinstance(address, socket.socket)
@@ -145,10 +146,11 @@ class Server:
         if self._process is not None:
             raise RuntimeError("the server runs already")
         with ExitStack() as childs:
-            self._ready, says = _pipe(childs)
+            self._report, says = _pipe(childs)
             lives, self._lifeline = _pipe(childs, childs_end=0)
             passed, environment = self._pass_listeners(childs)
-            descriptors = ["--ready-fd", str(says.fileno()), "--lifeline-fd", str(lives.fileno())]
+            report, lifeline = str(says.fileno()), str(lives.fileno())
+            descriptors = ["--ready-fd", report, "--failure-fd", report, "--lifeline-fd", lifeline]
             command = _COMMAND_WITH_LISTENERS if passed else _COMMAND
             try:
                 self._process = subprocess.Popen(
@@ -161,7 +163,7 @@ class Server:
                     process_group=0,
                 )
             except OSError as error:
-                self._ready.close()
+                self._report.close()
                 self._lifeline.close()
                 raise SystemRefused(f"the server cannot be started: {error.strerror}") from error
         self.stderr = self._process.stderr
@@ -185,14 +187,15 @@ class Server:
 
     def _become_ready(self) -> bool:
         """Wait until it serves; False if it was stopped before."""
-        with self._ready:
-            said = self._ready.readline().decode()
-        addresses = ready_addresses(said)
-        if addresses is None:
-            self._await_end(refusal(said))
-            return False
-        self._addresses = [_parts(Address(address)) for address in addresses]
-        return True
+        with self._report as report:
+            line = report.readline().decode()
+            addresses = ready_addresses(line)
+            if addresses is not None:
+                self._addresses = [_parts(Address(address)) for address in addresses]
+                return True
+            text = line + report.read().decode()
+        self._await_end(text.splitlines())
+        return False
 
     # While it runs.
 
@@ -242,9 +245,9 @@ class Server:
             SystemRefused: it did not end in order.
             TimeoutError: it still runs.
         """
-        self._await_end("", timeout)
+        self._await_end([], timeout)
 
-    def _await_end(self, reason: str, timeout: float | None = None) -> None:
+    def _await_end(self, reasons: Sequence[str], timeout: float | None = None) -> None:
         process = self._process
         if process is None:
             return
@@ -255,7 +258,7 @@ class Server:
         self._process = None
         self._addresses = []
         self._lifeline.close()
-        _raise_for(code, reason)
+        _raise_for(code, reasons)
 
     def __enter__(self) -> Self:
         self.start()
@@ -267,14 +270,14 @@ class Server:
         self.stop()
 
 
-def _raise_for(code: int, reason: str) -> None:
+def _raise_for(code: int, reasons: Sequence[str]) -> None:
     """Raise what an exit code of the command means; nothing for 0."""
     if code == ExitCode.OK:
         return
-    if code == ExitCode.USAGE:
-        raise ConfigurationError([reason or "the server did not understand its command line"])
+    if code == ExitCode.USAGE and reasons:
+        raise ConfigurationError(reasons)
     status = -code if code < 0 else code << 8  # as waitpid(2) gives it
-    raise SystemRefused(reason or f"the server has ended, {outcome.in_words(status)}")
+    raise SystemRefused("\n".join(reasons) or f"the server has ended, {outcome.in_words(status)}")
 
 
 def refuse_in_an_import() -> None:
@@ -283,11 +286,13 @@ def refuse_in_an_import() -> None:
     Raises:
         ConfigurationError: that is so.
     """
-    frames = traceback.walk_stack(None)
-    if any(frame.f_globals.get("__name__") == "tcppar.spawner.loading" for frame, _ in frames):
-        raise ConfigurationError(
-            ['a server is started by the import of its own handler: start it under `if __name__ == "__main__":`']
-        )
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") == _IMPORTER:
+            raise ConfigurationError(
+                ['a server is started by the import of its own handler: start it under `if __name__ == "__main__":`']
+            )
+        frame = frame.f_back
 
 
 # What the server is told.

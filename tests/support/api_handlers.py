@@ -14,9 +14,9 @@ def echo(conn: tcppar.Connection) -> None:
         conn.write(line)
 
 
-def folder(conn: tcppar.Connection) -> None:
-    """Tells its working directory."""
-    conn.write(os.getcwdb())
+def surroundings(conn: tcppar.Connection) -> None:
+    """Tells its working directory and a variable."""
+    conn.write(f"{os.getcwd()} {os.environ['TOLD']}".encode())
 
 
 class Outer:

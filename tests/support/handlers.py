@@ -64,6 +64,14 @@ def spawner_of(server: Server) -> int:
     return int(server.wait_for_event("spawner")[-1]["pid"])
 
 
+def children_of(pid: int) -> list[int]:
+    """The living or unreaped children of a process (proc_pid_task(5)); none if it is gone."""
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
 def ask_for_reload(server: Server) -> Record:
     """SIGHUP, and what comes of it."""
     before = len(reloads(server))

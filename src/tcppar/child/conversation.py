@@ -109,10 +109,15 @@ class Conversation:
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
-        """Logs to `tcppar.SERVICE`; every record has `connection_id`, `service` and `peer`."""
+        """Logs to `tcppar.SERVICE`; every record has `connection_id`, `service` and `peer`.
+
+        If nobody has configured logging, records of level INFO and above go to the server's log from now on.
+        """
         if self._log is None:
             import logging  # only for those who log
 
+            if not logging.getLogger().handlers:
+                logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
             extra = {"connection_id": self.id, "service": self.service, "peer": self.peer}
             self._log = logging.LoggerAdapter(logging.getLogger(f"tcppar.{self.service}"), extra)
         return self._log

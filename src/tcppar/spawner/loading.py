@@ -57,7 +57,11 @@ def _from_file(path: str, target: str) -> ModuleType:
     if not os.path.isfile(os.path.join(folder, file)):
         raise CannotLoad(f"handler {target}: {path!r}: no such file")
     sys.path.insert(0, folder)
-    return _import(file.removesuffix(".py"), f"handler {target}")
+    module = _import(file.removesuffix(".py"), f"handler {target}")
+    if not (module.__file__ and os.path.samefile(module.__file__, os.path.join(folder, file))):
+        other = module.__file__ or "the interpreter"
+        raise CannotLoad(f"handler {target}: the file has the name of another module, of {other}: give it another one")
+    return module
 
 
 def _account_of(error: BaseException) -> str:
@@ -77,7 +81,8 @@ def _find(module: ModuleType, name: str, target: str) -> Any:
     for part in name.split("."):
         found = getattr(found, part, None)
     if found is None:
-        raise CannotLoad(f"handler {target}: {module.__file__ or module.__name__} has no {name!r}")
+        where = getattr(module, "__file__", None) or module.__name__  # built-in modules have no file
+        raise CannotLoad(f"handler {target}: {where} has no {name!r}")
     return found
 
 
@@ -99,15 +104,15 @@ def _kind_of(found: Any, target: str) -> tuple[Any, Kind]:
 
 def _code_of(found: Any) -> CodeType | None:
     """The code of a Python function, also of one with a decorator that tells what it wraps; None of anything else."""
-    while (inner := getattr(found, "__wrapped__", None)) is not None:
+    while (inner := getattr(found, "__wrapped__", None) or getattr(found, "__func__", None)) is not None:
         found = inner
     return found.__code__ if isinstance(found, FunctionType) else None
 
 
 def _takes_one(found: Any, code: CodeType) -> bool:
-    defaults = len(getattr(found, "__defaults__", None) or ())
-    needed = code.co_argcount - defaults
-    return needed <= 1 and (code.co_argcount >= 1 or bool(code.co_flags & _TAKES_ANY))
+    given = 2 if getattr(found, "__self__", None) is not None else 1  # a method's object is an argument too
+    needed = code.co_argcount - len(getattr(found, "__defaults__", None) or ())
+    return needed <= given and (code.co_argcount >= given or bool(code.co_flags & _TAKES_ANY))
 
 
 class _ImportWatch:
