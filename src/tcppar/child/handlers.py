@@ -5,10 +5,14 @@ import socket
 import sys
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tcppar.errors import PeerGone
 from tcppar.records import Endpoints, Family
+
+if TYPE_CHECKING:
+    from tcppar.child.async_connection import AsyncConnection
+    from tcppar.child.connection import Connection
 
 SUCCEEDED, FAILED = 0, 1
 _FAMILIES = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6, Family.UNIX: socket.AF_UNIX}
@@ -33,7 +37,12 @@ class Handler:
 
     def __init__(self, target: str, called: Any, kind: Kind) -> None:
         self.target = target
+        self._kind = kind
         self._run: Callable[[socket.socket, str, str, Endpoints], object] = _RUNNERS[kind](called)
+
+    def rehearsal(self) -> "Handler":
+        """A handler of the same kind, that answers one byte."""
+        return Handler("rehearsal", _REHEARSALS[self._kind], self._kind)
 
     def converse(self, descriptor: int, connection_id: str, service: str, endpoints: Endpoints) -> int:
         """Run it to its end, and end the connection in order; an exit code.
@@ -125,6 +134,26 @@ _RUNNERS: dict[Kind, Callable[[Any], Callable[..., object]]] = {
     Kind.FUNCTION: _function,
     Kind.COROUTINE: _coroutine,
     Kind.REQUEST_HANDLER: _request_handler,
+}
+
+
+def _answer(conn: "Connection") -> None:
+    conn.write(conn.read(1))
+
+
+async def _answer_async(conn: "AsyncConnection") -> None:
+    await conn.write(await conn.read(1))
+
+
+class _Answer:
+    def __init__(self, request: socket.socket, client_address: object, server: object) -> None:
+        request.sendall(request.recv(1))
+
+
+_REHEARSALS: dict[Kind, Any] = {
+    Kind.FUNCTION: _answer,
+    Kind.COROUTINE: _answer_async,
+    Kind.REQUEST_HANDLER: _Answer,
 }
 
 

@@ -1,7 +1,7 @@
 """Making a child, or a worker, by a fork of this process, which has loaded the handler.
 
-Children are made ahead: a few spare ones wait for a connection each, so that a client does not wait for a fork. Under
-load, when there is never time to make them, the fork is made when the connection is there.
+Children are made ahead in quiet moments: a few spare ones wait for a connection each, so that a client does not wait
+for a fork. Under load, when there is never time to make them, the fork is made when the connection is there.
 
 A child gets what a fresh Python has: default signals but for SIGPIPE, a group of its own, its own random numbers. (The
 standard library's random and logging see to a fork themselves, by os.register_at_fork; OpenSSL does too.)
@@ -14,6 +14,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Collection
 from functools import partial
@@ -26,12 +27,16 @@ from tcppar.child.handlers import SUCCEEDED, Handler, flush_and_exit, say_traceb
 from tcppar.child.worker import Worker
 from tcppar.net import channel as channels
 from tcppar.net.channel import Channel, ChannelClosed
-from tcppar.records import ChildPlan, HandlerMode, HandlerPlan, Hire, Offer, Order
+from tcppar.policy.timers import NEVER
+from tcppar.records import ChildPlan, Endpoints, Family, HandlerMode, HandlerPlan, Hire, Offer, Order
 
 _CANNOT_RUN = 111
 _NUMPY_RANDOM = "numpy.random"
 
 _SPARES = 4
+_SHORTAGE_PAUSE = 1.0
+# So long after a connection was handed over nothing is made: a fork would only slow down the child that serves it.
+_QUIET = 0.003
 
 
 class _Spare(NamedTuple):
@@ -55,8 +60,12 @@ class ForkLauncher:
         self._plan = plan
         self._limits: HandlerPlan = plan.handler
         self._handler = handler
+        self._rehearsal = handler.rehearsal()
         self._shared = tuple(shared)
         self._spares: deque[_Spare] = deque()
+        self.prepare_at = NEVER
+        """When to call `prepare`, in monotonic seconds."""
+        self._prepare_in(0.0)
         self._offer_decoder = msgspec.msgpack.Decoder(Offer)
         # As every Python process has it; a spawner that lost the supervisor is told by an error.
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -80,33 +89,43 @@ class ForkLauncher:
                 self._part_with(self._spares.popleft())  # somebody has killed it
                 continue
             self._part_with(self._spares.popleft())
+            self._prepare_in(_QUIET)
             return spare.pid
+        self._prepare_in(_QUIET)
         return self._fork(lambda: self._converse(descriptor, order))
 
     def clean_up(self, number: int) -> None:
         """Nothing was made for a connection beside its process."""
 
-    @property
-    def lacks_spares(self) -> bool:
-        """Whether `prepare` has something to do."""
-        return len(self._spares) < _SPARES and self._limits.mode is HandlerMode.FORK
-
     def prepare(self) -> None:
         """Make one spare child. To be called when there is nothing else to do, for a fork takes long."""
+        try:
+            self._make_spare()
+        except OSError:
+            self._prepare_in(_SHORTAGE_PAUSE)  # who needs a child meanwhile is told by `launch`
+        else:
+            self._prepare_in(0.0)
+
+    def _prepare_in(self, seconds: float) -> None:
+        lacking = len(self._spares) < _SPARES and self._limits.mode is HandlerMode.FORK
+        self.prepare_at = time.monotonic() + seconds if lacking else NEVER
+
+    def _make_spare(self) -> None:
         ours, its = channels.pair()
         waiting = Channel(its, self._offer_decoder)
         foreign = [ours.fileno(), *(spare.channel.fileno() for spare in self._spares)]
         try:
             pid = self._fork(partial(self._wait_for_connection, waiting, foreign))
         except OSError:
-            ours.close()  # a shortage: who needs a child while it lasts is told by `launch`
-        else:
-            self._spares.append(_Spare(pid, Channel(ours, self._offer_decoder)))
+            ours.close()
+            raise
         finally:
             its.close()
+        self._spares.append(_Spare(pid, Channel(ours, self._offer_decoder)))
 
     def dismiss(self) -> None:
         """Let the spare children go."""
+        self.prepare_at = NEVER
         while self._spares:
             self._part_with(self._spares.popleft())
 
@@ -146,12 +165,20 @@ class ForkLauncher:
         """A spare child's life: its one connection, or none if the spawner ends or has no more use for it."""
         for descriptor in foreign:
             os.close(descriptor)
+        self._rehearse()
         try:
             offers, descriptors = channel.receive_with_descriptors()
         except (ChannelClosed, ConnectionError):
             return SUCCEEDED
         channel.close()
         return self._converse(descriptors[0], offers[0])
+
+    def _rehearse(self) -> None:
+        """Hold a conversation with oneself, so that the pages that this writes to are copied before a client waits."""
+        ours, its = socket.socketpair()
+        ours.send(b".")
+        self._rehearsal.converse(its.detach(), "", self._plan.service, Endpoints(Family.UNIX, "", 0, "", 0))
+        ours.close()
 
     def _converse(self, descriptor: int, offer: Offer) -> int:
         connection_id = contract.connection_id(self._plan, offer.number)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from tcppar.child import contract, control_file
+from tcppar.policy.timers import NEVER
 from tcppar.records import ChildPlan, DescriptorMode, Family, Offer
 from tcppar.spawner import vfork
 
@@ -66,7 +67,7 @@ class Launcher:
             raise
 
     # Nothing can be made ahead: a program gets its connection when it starts.
-    lacks_spares = False
+    prepare_at = NEVER
 
     def prepare(self) -> None:
         """Nothing can be made ahead."""

@@ -51,8 +51,9 @@ class Launches(Protocol):
 
     def launch(self, descriptor: int, order: Any, /) -> int: ...
     def clean_up(self, number: int, /) -> None: ...
-    @property
-    def lacks_spares(self) -> bool: ...
+
+    prepare_at: float
+
     def prepare(self) -> None: ...
     def dismiss(self) -> None: ...
 
@@ -86,8 +87,7 @@ class Spawner:
         waiter, moderation, launcher = self._waiter, self._moderation, self._launcher
         waiter.register(self)
         while self._numbers or not self._ending:
-            idles = launcher.lacks_spares and not self._ending
-            ready = waiter.wait(0.0 if idles else min(self._report_at, moderation.look_at))
+            ready = waiter.wait(min(self._report_at, moderation.look_at, launcher.prepare_at))
             for source in ready:
                 source.on_ready()
             if waiter.signalled:
@@ -95,7 +95,7 @@ class Spawner:
                 self._reap()
             elif moderation.looks and time.monotonic() >= moderation.look_at:
                 self._reap()
-            elif idles and not ready:
+            elif not ready and time.monotonic() >= launcher.prepare_at:
                 launcher.prepare()
             if self._reports and not self._may_wait():
                 self._report()

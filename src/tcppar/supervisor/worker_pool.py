@@ -193,8 +193,8 @@ class WorkerPool(Pool):
         for connection in list(taker.offered.values()):
             self._owner.offer_again(connection)
         taker.offered.clear()
-        if taker.spawner.state is TakerState.LOST and not taker.children:
-            self._forget(taker)  # nobody will tell of its end
+        if taker.spawner not in self.spawners:
+            self._forget(taker)  # nobody will tell us of its end
 
     def _worker_ended(self, ended: Ended) -> None:
         worker = self.workers.get(ended.number)
@@ -229,5 +229,5 @@ class WorkerPool(Pool):
                 worker.retire()
                 for connection in worker.children.values():
                     self._reaper.look_after(connection)
-                if worker.state is TakerState.LOST and not worker.children:
+                if worker.state is TakerState.LOST:
                     self._forget(worker)

@@ -66,7 +66,11 @@ class WorkerProcess(Taker):
         self._hirer.on_engaged(self)
 
     def deliver(self, connection: Connection, number: signal.Signals) -> None:
-        """Send a signal to its process group: by its spawner, or by us if that is dead and the worker an orphan."""
+        """Send a signal to its process group: by its spawner, or by us if that is dead and the worker an orphan.
+
+        It gets no other connection: the signal may reach it only when this one has ended.
+        """
+        self.retire()
         if self.spawner.state is not TakerState.LOST:
             self.spawner.post(Deliver(self.number, number))
         elif self.children:
