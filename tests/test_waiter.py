@@ -211,6 +211,31 @@ def test_a_signal_ends_a_wait_that_has_begun(catching: Waiter) -> None:
     sender.join()
 
 
+def test_of_a_signal_that_was_released_nobody_is_told_until_it_is_caught_again(catching: Waiter) -> None:
+    catching.catch([Signals.SIGWINCH])
+    catching.release([Signals.SIGWINCH])
+    os.kill(os.getpid(), Signals.SIGWINCH)
+    assert catching.wait(now()) == []
+    assert not catching.signalled
+    catching.catch([Signals.SIGWINCH])
+    os.kill(os.getpid(), Signals.SIGWINCH)
+    catching.wait(NEVER)
+    assert catching.take_signals() == {Signals.SIGWINCH}
+    catching.release([Signals.SIGWINCH])
+
+
+def test_its_own_descriptors_are_those_that_it_opened() -> None:
+    before = open_descriptors()
+    waiter = Waiter(use_epoll=True, strikes=Strikes(TOLERATED))
+    assert set(waiter.descriptors) == open_descriptors() - before
+
+
+def open_descriptors() -> set[int]:
+    """Ours, without the one that the list itself was read from."""
+    listed = [int(name) for name in os.listdir("/proc/self/fd")]
+    return {number for number in listed if os.path.exists(f"/proc/self/fd/{number}")}
+
+
 def test_a_storm_of_signals_hides_no_source(catching: Waiter, pipe: Pipe) -> None:
     catching.register(pipe)
     for _ in range(1_000):
