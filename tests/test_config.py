@@ -18,6 +18,7 @@ from tcppar.config import Config
 from tcppar.errors import ConfigurationError
 from tcppar.net.address import Address
 from tcppar.quantities import Duration, FileMode
+from tcppar.records import HandlerMode, HandlerPlan
 from tcppar.settings import LogFormat, ServerSettings, ServiceSettings
 
 Plain = dict[str, Any]
@@ -25,6 +26,11 @@ Plain = dict[str, Any]
 SERVICE_SETTINGS = ServiceSettings.__struct_fields__
 SERVER_SETTINGS = ServerSettings.__struct_fields__
 SOUND: Plain = {"listen": ["127.0.0.1:0"], "command": ["cat"]}
+OF_A_HANDLER = ("handler", "mode", "preload")
+OF_A_POOL = ("workers", "connections_per_worker", "worker_memory")
+# Beside SOUND: a handler in place of the command.
+HANDLER: Plain = {"command": [], "handler": "orders:handle"}
+POOL: Plain = HANDLER | {"mode": "pool"}
 
 
 def toml(value: object) -> str:
@@ -74,7 +80,15 @@ SPECIAL: Plain = {
     "umask": "0027",
     "directory": "/",
     "rlimits": {"nofile": 64, "as": "64M", "cpu": "unlimited"},
+    "handler": "./shop.v2/orders.py:Orders.handle",
+    "workers": "2-16",
+    "worker_memory": "200M",
 }
+
+
+def sound_with(name: str) -> Plain:
+    """Plain data of a service that a setting makes sense in."""
+    return SOUND | (POOL if name in OF_A_POOL else HANDLER if name in OF_A_HANDLER else {})
 
 
 def other_than_default(kind: type[msgspec.Struct], name: str) -> Any:
@@ -105,11 +119,11 @@ def as_words(name: str, value: Any) -> list[str]:
 
 @pytest.mark.parametrize("name", SERVICE_SETTINGS)
 def test_every_setting_of_a_service_is_the_same_by_file_and_by_flag(name: str, tmp_path: Path) -> None:
-    table = SOUND | {name: other_than_default(ServiceSettings, name)}
-    words = [] if name in ("listen", "command") else as_words(name, table[name])
+    table = sound_with(name) | {name: other_than_default(ServiceSettings, name)}
+    words = [word for key, value in table.items() if key not in ("listen", "command") for word in as_words(key, value)]
     of_file = load(tmp_path, table).services["web"].settings
-    of_flag = by_words(*words, *table["listen"], "--", *table["command"]).services["cat"].settings
-    assert of_flag == of_file
+    [of_flag] = by_words(*words, *table["listen"], "--", *table["command"]).services.values()
+    assert of_flag.settings == of_file
     assert getattr(of_file, name) != getattr(ServiceSettings(), name)
 
 
@@ -150,13 +164,36 @@ MISTAKES: list[tuple[str, Plain, str]] = [
     ("listen", {"listen": []}, "missing: expected at least one address"),
     ("listen", {"listen": "127.0.0.1:80"}, "'127.0.0.1:80': expected array, got str"),
     ("listen", {"listen": ["localhost:80"]}, "'localhost' is not a numeric address; expected IP:PORT"),
-    ("command", {"command": []}, "missing: expected a program and its arguments"),
     ("command", {"command": "cat"}, "'cat': expected array, got str"),
+    ("command", {"command": []}, "missing: expected a program and its arguments, or a handler"),
     ("command", {"command": ["/no/such/program"]}, "'/no/such/program': no such program, or it may not be executed"),
     ("command", {"command": ["no-such-program"]}, "'no-such-program': no such program, or it may not be executed"),
     ("command", {"command": ["/etc/passwd"]}, "'/etc/passwd': no such program, or it may not be executed"),
     ("command", {"command": ["cat", "{remote_prot}"]}, "unknown placeholder; did you mean {remote_port}?"),
     ("command", {"command": ["cat", "{ctl}"]}, "{ctl} is used but control_file is not set"),
+    ("handler", HANDLER | {"handler": "orders"}, '\'orders\': expected "module:name" or "path/file.py:name"'),
+    ("handler", HANDLER | {"handler": "orders.py"}, "'orders.py': expected \"module:name\""),
+    ("handler", HANDLER | {"handler": "orders:"}, "'orders:': expected \"module:name\""),
+    ("handler", HANDLER | {"handler": ":handle"}, "':handle': expected \"module:name\""),
+    ("handler", HANDLER | {"handler": "2orders:handle"}, "'2orders:handle': expected \"module:name\""),
+    ("handler", HANDLER | {"handler": "orders:handle()"}, "'orders:handle()': expected \"module:name\""),
+    ("handler", HANDLER | {"handler": "shop/orders:handle"}, "'shop/orders:handle': expected \"module:name\""),
+    ("handler", HANDLER | {"handler": 3}, "3: expected str"),
+    ("command", {"handler": "orders:handle"}, "is for a program; a handler gets a Connection"),
+    ("control_file", HANDLER | {"control_file": "x"}, "is for a program; a handler gets a Connection"),
+    ("descriptors", HANDLER | {"descriptors": "listen-fds"}, "is for a program; a handler gets a Connection"),
+    ("mode", HANDLER | {"mode": "thread"}, "'thread': expected one of fork, pool"),
+    ("mode", {"mode": "pool"}, "is for a handler, and there is none"),
+    ("workers", POOL | {"workers": "16-2"}, "'16-2' are no bounds: expected a number from 1, or two like \"2-16\""),
+    ("workers", POOL | {"workers": 0}, "0 are no bounds"),
+    ("workers", HANDLER | {"workers": 2}, 'is for mode = "pool"'),
+    ("workers", {"workers": 2}, "is for a handler, and there is none"),
+    ("connections_per_worker", POOL | {"connections_per_worker": 0}, "0: expected int >= 1"),
+    ("connections_per_worker", HANDLER | {"connections_per_worker": 9}, 'is for mode = "pool"'),
+    ("worker_memory", POOL | {"worker_memory": "much"}, "'much' is no limit: expected a number"),
+    ("worker_memory", HANDLER | {"worker_memory": "1G"}, 'is for mode = "pool"'),
+    ("preload", HANDLER | {"preload": "json"}, "'json': expected array, got str"),
+    ("preload", {"preload": ["json"]}, "is for a handler, and there is none"),
     ("backlog", {"backlog": 0}, "0: expected int >= 1"),
     ("backlog", {"backlog": 2**31}, "2147483648: expected int <= 2147483647"),
     ("max_connections", {"max_connections": "many"}, "'many': expected int, got str"),
@@ -214,9 +251,41 @@ def test_mistakes_in_all_settings_are_told_at_once(tmp_path: Path) -> None:
     for _, table, _ in reversed(MISTAKES):
         wrong |= table
     with pytest.raises(ConfigurationError) as error:
-        load(tmp_path, wrong, {"log_format": "xml"})
+        load(tmp_path, wrong, {"log_format": "xml", "reload": "yes"})
     told = {re.split("[.:]", mistake.removeprefix("service.web."))[0] for mistake in mistakes_of(error, tmp_path)}
     assert told == {*SERVICE_SETTINGS, *SERVER_SETTINGS}
+
+
+@pytest.mark.parametrize(
+    "name", ["orders:handle", "shop.orders:handle", "orders:Orders.handle", "./o.py:h", "/a b/c-d.py:h", "größe:maß"]
+)
+def test_a_handler_is_named_by_module_or_by_file(name: str, tmp_path: Path) -> None:
+    assert load(tmp_path, SOUND | HANDLER | {"handler": name}).services["web"].settings.handler == name
+
+
+def handler_plan(folder: Path, table: Plain) -> HandlerPlan:
+    """What the spawner of a handler is told."""
+    service = load(folder, SOUND | table).services["web"]
+    plan = config.child_plan(service, "id", {}, options_inherited=True).handler
+    assert plan is not None
+    return plan
+
+
+def test_the_spawner_of_a_handler_is_told_all_its_settings(tmp_path: Path) -> None:
+    more = {"connections_per_worker": 9, "worker_memory": "200M", "preload": ["json", "uuid"]}
+    plan = handler_plan(tmp_path, POOL | more)
+    assert (plan.target, plan.mode, plan.preload) == ("orders:handle", HandlerMode.POOL, ("json", "uuid"))
+    assert (plan.connections_per_worker, plan.worker_memory_kb) == (9, 200 * 1024)
+
+
+def test_a_worker_may_have_unlimited_memory(tmp_path: Path) -> None:
+    assert handler_plan(tmp_path, POOL | {"worker_memory": "unlimited"}).worker_memory_kb is None
+
+
+def test_modules_are_looked_for_in_the_directory_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert handler_plan(tmp_path, HANDLER).import_path[0] == str(tmp_path)
+    assert handler_plan(tmp_path, HANDLER | {"directory": "/usr"}).import_path[0] == "/usr"
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
-"""Durations, file modes and limits as people write them."""
+"""Durations, file modes, bounds and limits as people write them."""
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tcppar.quantities import UNLIMITED, Duration, FileMode, Limit
+from tcppar.quantities import UNLIMITED, Bounds, Duration, FileMode, Limit
 
 UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 LONGEST_DURATION = 36500 * 86400.0  # a hundred years
@@ -77,6 +77,43 @@ def test_a_file_mode_reads_back_as_what_it_is_shown_as(mode: int) -> None:
 def test_what_is_no_file_mode_is_refused_with_an_example_of_one(value: object) -> None:
     with pytest.raises(ValueError, match='is no file mode: expected octal digits like "0027"'):
         FileMode(value)
+
+
+BOUNDS = st.tuples(st.integers(1, 10**9 - 1), st.integers(1, 10**9 - 1)).map(sorted)
+
+
+@given(BOUNDS)
+def test_bounds_are_the_least_and_the_most(pair: list[int]) -> None:
+    bounds = Bounds(f"{pair[0]}-{pair[1]}")
+    assert [bounds.least, bounds.most] == pair
+
+
+@given(st.integers(1, 10**9 - 1))
+def test_one_number_is_both_bounds(number: int) -> None:
+    for bounds in (Bounds(number), Bounds(str(number)), Bounds(f"{number}-{number}")):
+        assert (bounds.least, bounds.most) == (number, number)
+
+
+@given(BOUNDS)
+def test_bounds_read_back_as_what_they_are_shown_as(pair: list[int]) -> None:
+    bounds = Bounds(f"{pair[0]}-{pair[1]}")
+    again = Bounds(str(bounds))
+    assert again == bounds
+    assert [again.least, again.most] == pair
+
+
+def test_bounds_that_mean_the_same_are_equal() -> None:
+    assert Bounds("007") == Bounds(7) == Bounds("7-7") != Bounds("7-8")
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "0", 0, -1, "-1", "0-4", "4-2", "2-", "-2", "2--4", "2 - 4", "1-2-3", "two", "2.5", 2.0, True, None, [2], "²",
+     "2\n", 10**9],
+)  # fmt: skip
+def test_what_are_no_bounds_is_refused_with_examples_of_some(value: object) -> None:
+    with pytest.raises(ValueError, match='are no bounds: expected a number from 1, or two like "2-16"'):
+        Bounds(value)
 
 
 @given(st.integers(UNLIMITED, LARGEST_LIMIT))

@@ -188,10 +188,12 @@ class Ready(Struct, frozen=True, array_like=True, tag=1, gc=False):
     """The spawner has entered its user and limits, or the worker has begun: it can take connections.
 
     Attributes:
-        sources: files that the handler was loaded from.
+        sources: files that the handler was loaded from; a spawner's.
+        pid: a worker's own.
     """
 
     sources: tuple[str, ...] = ()
+    pid: int = 0
 
 
 class Refused(Struct, frozen=True, array_like=True, tag=2, gc=False):
@@ -199,10 +201,12 @@ class Refused(Struct, frozen=True, array_like=True, tag=2, gc=False):
 
     Attributes:
         mistake: whether it is the user's code or configuration that has to be changed.
+        sources: files from which a handler could not be loaded.
     """
 
     reason: str
     mistake: bool = False
+    sources: tuple[str, ...] = ()
 
 
 class Taken(Struct, frozen=True, array_like=True, tag=3, gc=False):

@@ -59,6 +59,12 @@ class Handler:
         except (PeerGone, ConnectionError) as error:
             say(f"handler {self.target}: connection {connection_id}: {endpoints.peer} is gone: {error}")
             return FAILED
+        except BaseExceptionGroup as errors:
+            if errors.split((PeerGone, ConnectionError))[1] is None:
+                say(f"handler {self.target}: connection {connection_id}: {endpoints.peer} is gone: {errors}")
+            else:
+                say_traceback(f"handler {self.target} failed in connection {connection_id} from {endpoints.peer}")
+            return FAILED
         except BaseException:  # noqa: BLE001 - see above
             say_traceback(f"handler {self.target} failed in connection {connection_id} from {endpoints.peer}")
             return FAILED
@@ -191,10 +197,16 @@ def _as_in_python(family: Family, host: str, port: int) -> Any:
 def flush_and_exit(code: int) -> NoReturn:
     """End this process without a word to what it was forked from: no cleaning up of the spawner's things."""
     try:
-        for stream in (sys.stdout, sys.stderr):
-            if stream is not None:
-                stream.flush()
-    except (OSError, ValueError):
-        pass
+        flush()
     finally:
         os._exit(code)
+
+
+def flush() -> None:
+    """Write what the handler printed and has not been written yet."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            pass  # the handler has closed it

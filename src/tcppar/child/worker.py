@@ -1,13 +1,14 @@
 """A worker of a pool: takes connections from its channel, one at a time, and serves each to its end."""
 
+import errno
 import os
 import resource
 import time
 
 from tcppar.child import contract
-from tcppar.child.handlers import Handler
+from tcppar.child.handlers import Handler, flush
 from tcppar.net.channel import Channel, ChannelClosed
-from tcppar.records import ChildPlan, Ended, HandlerPlan, Leaving, Offer, Order, Ready, Retire, Taken
+from tcppar.records import Busy, ChildPlan, Ended, HandlerPlan, Leaving, Offer, Order, Ready, Retire, Taken
 
 _EXITED = 8  # an exit code stands in the second byte of a wait status
 
@@ -37,7 +38,7 @@ class Worker:
     def run(self) -> None:
         """Serve until told to retire, until there is reason to be replaced, or until the supervisor is gone."""
         self._cpu = time.process_time()
-        self._channel.send([Ready()])
+        self._channel.send([Ready(pid=self._pid)])
         leaving = False
         while not leaving:
             try:
@@ -45,8 +46,12 @@ class Worker:
                 for order in orders:
                     if isinstance(order, Retire):
                         return
-                    if isinstance(order, Offer):
+                    if isinstance(order, Offer) and descriptors:
                         leaving = self._serve(order, descriptors.pop(0))
+                    elif isinstance(order, Offer):
+                        # It did not fit into our table, and nothing will; the supervisor has still got its own.
+                        self._channel.send([Leaving(), Busy(order.number, errno.EMFILE, "recvmsg")])
+                        return
             except (ChannelClosed, OSError):
                 return
 
@@ -58,6 +63,7 @@ class Worker:
         code = self._handler.converse(
             descriptor, contract.connection_id(self._plan, offer.number), self._plan.service, offer.endpoints
         )
+        flush()  # what was written belongs to this connection
         self._served += 1
         # Between two connections it waits, which takes no processor.
         before, self._cpu = self._cpu, time.process_time()

@@ -56,6 +56,7 @@ class Waiter:
         self._use_epoll = use_epoll
         self._strikes = strikes
         self._sources: dict[int, Source] = {}
+        self._first: set[int] = set()
         self._signals: set[int] = set()
         self._wakeup, self._wakeup_writer = os.pipe()
         for end in (self._wakeup, self._wakeup_writer):
@@ -70,10 +71,12 @@ class Waiter:
         return poller
 
     def register(self, source: Source) -> None:
-        """Watch a source."""
+        """Watch a source. One that has `comes_first` is told before others that are readable at the same time."""
         descriptor = source.fileno()
         self._poller.register(descriptor, select.POLLIN)
         self._sources[descriptor] = source
+        if getattr(source, "comes_first", False):
+            self._first.add(descriptor)
 
     def unregister(self, source: Source) -> None:
         """Stop watching a source.
@@ -82,6 +85,7 @@ class Waiter:
         moment, and epoll would go on reporting a descriptor that is no longer ours.
         """
         descriptor = source.fileno()
+        self._first.discard(descriptor)
         if self._sources.pop(descriptor, None) is not None:
             self._poller.unregister(descriptor)
 
@@ -136,11 +140,15 @@ class Waiter:
             return []
         if not self._strikes.clean:
             self._strikes.success()
-        sources = []
+        sources: list[Source] = []
         known = self._sources
         for descriptor, _ in ready:
             if descriptor in known:
-                sources.append(known[descriptor])
+                source = known[descriptor]
+                if descriptor in self._first:
+                    sources.insert(0, source)
+                else:
+                    sources.append(source)
             elif descriptor == self._wakeup:
                 self._drain_wakeup()
         return sources

@@ -69,6 +69,7 @@ class ForkLauncher:
         self._offer_decoder = msgspec.msgpack.Decoder(Offer)
         # As every Python process has it; a spawner that lost the supervisor is told by an error.
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         # What is there now is no garbage, and a collection in a child would only copy pages by looking at it.
         gc.collect()
         gc.freeze()

@@ -1,10 +1,11 @@
 """Loading a Python handler, once, in the spawner that all its processes are forked from."""
 
 import builtins
+import functools
 import importlib
 import os
 import sys
-from types import CodeType, FunctionType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 from tcppar.child.handlers import Handler, Kind
@@ -16,6 +17,17 @@ _TAKES_ANY = 0x04
 
 class CannotLoad(Exception):
     """The handler cannot be used; the text says what, where and what was expected."""
+
+    def files(self) -> set[str]:
+        """The files in which it went wrong, which may be of modules that now are not there."""
+        found, error = set(), self.__cause__
+        if isinstance(error, SyntaxError) and error.filename:
+            found.add(error.filename)
+        trace = error.__traceback__ if error is not None else None
+        while trace is not None:
+            found.add(trace.tb_frame.f_code.co_filename)
+            trace = trace.tb_next
+        return found
 
 
 def load(plan: HandlerPlan) -> Handler:
@@ -31,17 +43,24 @@ def load(plan: HandlerPlan) -> Handler:
     with _ImportWatch() as watch:
         for module_name in plan.preload:
             _import(module_name, f"preload {module_name}")
+            watch.note(module_name)
         module = _from_file(where, plan.target) if where.endswith(".py") else _import(where, f"handler {plan.target}")
     if plan.mode is HandlerMode.FORK or watch.threads():
         watch.refuse_threads()
     return Handler(plan.target, *_kind_of(_find(module, name, plan.target), plan.target))
 
 
-def sources() -> tuple[str, ...]:
-    """The files of all modules that are not of the interpreter's own or installed: those that somebody may edit."""
+def sources(failure: CannotLoad | None = None) -> tuple[str, ...]:
+    """The files of all modules that are not of the interpreter's own or installed: those that somebody may edit.
+
+    Args:
+        failure: whose files are among them.
+    """
     installed = (os.path.dirname(os.__file__) + os.sep, os.sep + "site-packages" + os.sep)
     files = {file for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))}
-    return tuple(sorted(file for file in files if not any(part in file for part in installed)))
+    if failure is not None:
+        files |= failure.files()
+    return tuple(sorted(file for file in files if os.path.isabs(file) and not any(part in file for part in installed)))
 
 
 def _import(name: str, what: str) -> ModuleType:
@@ -94,25 +113,40 @@ def _kind_of(found: Any, target: str) -> tuple[Any, Kind]:
         raise CannotLoad(f"handler {target}: the class has no setup, handle and finish: {expected}")
     if not callable(found):
         raise CannotLoad(f"handler {target}: {found!r} cannot be called: {expected}")
-    code = _code_of(found)
-    if code is None:
+    function, given = _what_is_called(found)
+    if function is None:
         return found, Kind.FUNCTION
-    if not _takes_one(found, code):
-        raise CannotLoad(f"handler {target}: it takes {code.co_argcount} arguments: {expected}")
-    return found, Kind.COROUTINE if code.co_flags & _COROUTINE else Kind.FUNCTION
+    if not _takes(function, given):
+        takes = function.__code__.co_argcount + function.__code__.co_kwonlyargcount - (given - 1)
+        raise CannotLoad(f"handler {target}: it takes {takes} arguments: {expected}")
+    return found, Kind.COROUTINE if function.__code__.co_flags & _COROUTINE else Kind.FUNCTION
 
 
-def _code_of(found: Any) -> CodeType | None:
-    """The code of a Python function, also of one with a decorator that tells what it wraps; None of anything else."""
-    while (inner := getattr(found, "__wrapped__", None) or getattr(found, "__func__", None)) is not None:
-        found = inner
-    return found.__code__ if isinstance(found, FunctionType) else None
+def _what_is_called(found: Any) -> tuple[FunctionType | None, int]:
+    """The Python function that a call of this comes to, None if it is not one; and how many arguments it is given."""
+    given = 1
+    while not isinstance(found, FunctionType):
+        if isinstance(found, functools.partial):
+            given += len(found.args)
+            found = found.func
+        elif isinstance(found, MethodType):
+            given += 1
+            found = found.__func__
+        elif isinstance(call := type(found).__call__, FunctionType):
+            given += 1
+            found = call
+        else:
+            return None, given
+    return found, given
 
 
-def _takes_one(found: Any, code: CodeType) -> bool:
-    given = 2 if getattr(found, "__self__", None) is not None else 1  # a method's object is an argument too
-    needed = code.co_argcount - len(getattr(found, "__defaults__", None) or ())
-    return needed <= given and (code.co_argcount >= given or bool(code.co_flags & _TAKES_ANY))
+def _takes(function: FunctionType, given: int) -> bool:
+    """Whether it can be called with so many arguments and no others."""
+    code = function.__code__
+    needed = code.co_argcount - len(function.__defaults__ or ())
+    by_name = code.co_kwonlyargcount - len(function.__kwdefaults__ or {})
+    takes_any = bool(code.co_flags & _TAKES_ANY)
+    return needed <= given and (code.co_argcount >= given or takes_any) and not by_name
 
 
 class _ImportWatch:
@@ -137,14 +171,20 @@ class _ImportWatch:
     def __exit__(self, *_: object) -> None:
         builtins.__import__ = self._import
 
-    def _watched(self, name: str, *rest: Any, **more: Any) -> ModuleType:
+    def _watched(
+        self, name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
+    ) -> ModuleType:
         try:
-            return self._import(name, *rest, **more)
+            return self._import(name, globals, locals, fromlist, level)
         finally:
-            # An import within an import ends first, and so is the one that is noted.
-            if (now := self.threads()) > self._known:
-                self._known = now
-                self._started_by.append(name)
+            # An import within an import ends first, and so is the one that is noted. "from . import x" has no name.
+            self.note(name or ", ".join(fromlist or ()))
+
+    def note(self, name: str) -> None:
+        """That was just imported."""
+        if (now := self.threads()) > self._known:
+            self._known = now
+            self._started_by.append(name)
 
     def refuse_threads(self) -> None:
         """Raise CannotLoad if threads are there."""

@@ -250,7 +250,7 @@ def main() -> NoReturn:
         try:
             handler = loading.load(plan.handler)
         except loading.CannotLoad as error:
-            channel.send([Refused(str(error), mistake=True)])
+            channel.send([Refused(str(error), mistake=True, sources=loading.sources(error))])
             sys.exit(1)
         sources = loading.sources()
         launcher = ForkLauncher(plan, handler, shared=(channel.fileno(), *waiter.descriptors))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _CREDENTIALS = struct.Struct("3i")
 _READ_SIZE = 65536
+_MOST_PIECES = 16
 _LONGEST_LINE = 8192
 # A child may write before its spawner reports it, and its end may be reported before its last words are read: such
 # text waits for the other news this long.
@@ -29,6 +30,8 @@ _PAUSE = 0.02
 
 class ChildLog:
     """Reads lines; `writer` is the descriptor that children get."""
+
+    comes_first = True
 
     def __init__(self, service: str, core: "Core", table: "Table") -> None:
         self._service = service
@@ -59,28 +62,35 @@ class ChildLog:
             self.writer = -1
 
     def on_ready(self) -> None:
-        """Read one piece."""
+        """Read what is there, some pieces at the most."""
         if self._core.log.congested:
             self._core.waiter.unregister(self)
             self._core.timers.at(self._core.later(_PAUSE), self._look_again)
             return
+        for _ in range(_MOST_PIECES):
+            if not self._read_piece():
+                return
+
+    def _read_piece(self) -> bool:
+        """Read what one process wrote; whether there may be more."""
         try:
             data, pid = self._read()
         except BlockingIOError:
-            return
+            return False
         except OSError:
             data, pid = b"", None
         if not data:
             self.finish()
-            return
+            return False
         self._unfinished[pid] = self._unfinished.get(pid, b"") + data
         if pid in self._strangers:
-            return
+            return True
         if pid and not self._table.knows(pid):
             self._strangers.add(pid)
             self._core.timers.at(self._core.later(_PATIENCE), partial(self._settle, pid))
-            return
+            return True
         self._tell_lines(pid)
+        return True
 
     def _look_again(self) -> None:
         if self in self._core.child_logs:
@@ -94,6 +104,17 @@ class ChildLog:
             if kind == socket.SCM_CREDENTIALS:
                 return data, _CREDENTIALS.unpack(payload)[0]
         return data, None
+
+    def on_conversation_end(self, pid: int) -> None:
+        """A worker has served a connection, and will write for another: what it wrote for this one is all there.
+
+        It has flushed its streams before it said so, and this is read before what it said (`Source.comes_first`).
+        """
+        whose = pid if self._socket is not None else None
+        if whose in self._unfinished:
+            self._strangers.discard(whose)
+            self._tell_lines(whose)
+            self._tell_rest(whose)
 
     def on_end(self, pid: int) -> None:
         """A child has ended: a last line without an end is one all the same."""

@@ -207,6 +207,8 @@ class Supervisor:
             self._dismiss()
         else:
             self._core.log.emit(ReloadFailed(mistakes=tuple(reasons)))
+            if self._rollout is not None:
+                self._sources.watch_too(self._rollout.sources)
         self._rollout_over()
 
     def _rollout_over(self) -> None:

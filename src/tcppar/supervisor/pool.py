@@ -106,6 +106,11 @@ class Pool:
         finally:
             os.close(null)
 
+    @property
+    def is_short(self) -> bool:
+        """Whether clients who wait now wait for want of something: spawners are never busy for long."""
+        return True
+
     def choose(self) -> Taker | None:
         """The spawner with the least to do among those that may be asked; None if there is none."""
         share = self._share

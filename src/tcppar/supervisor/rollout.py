@@ -82,6 +82,8 @@ class Rollout:
         self._listeners: dict[Place, list[Listener]] = {}
         self._missing: set[str] = set()
         self._over = False
+        self.sources: tuple[str, ...] = ()
+        """The files of the handler that could not be loaded, if that is why it was refused."""
 
     def prepare(self) -> None:
         """Open and start what is missing; `on_ready` or `on_refused` is called later, from the loop, or now."""
@@ -138,6 +140,7 @@ class Rollout:
         if self._over:
             return
         if refusal is not None:
+            self.sources = refusal.sources
             self.give_up(f"service {name}: {refusal.reason}", mistake=refusal.mistake)
             return
         self._missing.discard(name)

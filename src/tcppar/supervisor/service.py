@@ -145,7 +145,8 @@ class Service:
         while self._waiting:
             taker = pool.choose()
             if taker is None:
-                self._watch_waiting()
+                if pool.is_short:
+                    self._watch_waiting()
                 return
             connection = self._waiting[0]
             try:

@@ -37,6 +37,11 @@ class SourceWatch:
             self._looking = True
             self._look_later()
 
+    def watch_too(self, files: Iterable[str]) -> None:
+        """Watch these as well, if any are watched: one of them may have to be repaired."""
+        if self._known:
+            self.watch({*self._known, *files})
+
     def _look_later(self) -> None:
         self._core.timers.at(self._core.later(_PERIOD), self._look)
 

@@ -85,8 +85,9 @@ class Table:
         return self._open.get(number)
 
     def of_pid(self, pid: int) -> Connection | None:
-        """The connection whose child that is."""
-        return self._by_pid.get(pid)
+        """The connection whose child that is, and which that has taken."""
+        connection = self._by_pid.get(pid)
+        return connection if connection is not None and connection.state is _TAKEN else None
 
     def of_service(self, service: "Service") -> list[Connection]:
         """The open connections of a service."""
@@ -101,6 +102,11 @@ class Table:
         connection.pid = taken.pid
         connection.spawn_seconds = taken.spawn_seconds
         self._by_pid[taken.pid] = connection
+
+    def expect_writer(self, pid: int, connection: Connection) -> None:
+        """A worker was asked to take it: what the worker writes to the log from now on belongs to it."""
+        connection.pid = pid
+        self._by_pid[pid] = connection
 
     def end(self, connection: Connection, ended: Ended) -> None:
         """Its child has ended: remove it, and write its record."""

@@ -8,7 +8,7 @@ from tcppar.policy import outcome, staffing
 from tcppar.records import Busy, Ended, Failed, Leaving, Ready, Report, Taken
 from tcppar.supervisor.pool import Pool, PoolOwner
 from tcppar.supervisor.spawner_process import SpawnerProcess
-from tcppar.supervisor.table import Table
+from tcppar.supervisor.table import Connection, Table
 from tcppar.supervisor.taker import Taker, TakerState
 from tcppar.supervisor.worker_process import WorkerProcess
 
@@ -32,6 +32,7 @@ class WorkerPool(Pool):
         self._dismissals_watched = False
         self._takings_watched = False
         self._growth_watched = False
+        self._table = table
         super().__init__(owner, config, core, table, reaper)
 
     def take_settings(self, config: ServiceConfig) -> None:
@@ -41,6 +42,11 @@ class WorkerPool(Pool):
         self._bounds = config.settings.workers
 
     # Handing over.
+
+    @property
+    def is_short(self) -> bool:
+        """Whether there is nobody who could ever take a client. That all are busy is no shortage."""
+        return not self.workers
 
     def choose(self) -> Taker | None:
         """An idle worker, which stays among the idle until it has been offered something; None if there is none."""
@@ -58,10 +64,11 @@ class WorkerPool(Pool):
         self._growth_watched = False
         self.may_be_small = True
 
-    def on_engaged(self, worker: WorkerProcess) -> None:
+    def on_engaged(self, worker: WorkerProcess, connection: Connection) -> None:
         """The worker that was chosen has been offered a connection."""
         assert self._idle[-1] is worker
         self._idle.pop()
+        self._table.expect_writer(worker.pid, connection)
         if self._core.features.tells_unread and not self._takings_watched:
             self._watch_takings()
 
@@ -83,6 +90,7 @@ class WorkerPool(Pool):
     def _has_taken(self, worker: WorkerProcess) -> None:
         for number in list(worker.offered):
             self._owner.on_taken(worker, Taken(number, worker.pid, 0.0))
+        worker.settle()
 
     def _is_idle(self, worker: WorkerProcess) -> None:
         if worker.state is _READY:
@@ -156,16 +164,24 @@ class WorkerPool(Pool):
 
     def _on_worker(self, worker: WorkerProcess, report: Report) -> None:
         if isinstance(report, Ended):
+            if self._child_log is not None:
+                self._child_log.on_conversation_end(worker.pid)
             connection = worker.offered.pop(report.number, None)
             if connection is not None:
-                connection.pid = worker.pid
                 self._owner.end_untaken(connection, report)
             else:
                 self._owner.end(worker.children.pop(report.number), report)
+            worker.settle()
             self._is_idle(worker)
         elif isinstance(report, Taken):
             self._owner.on_taken(worker, report)
+            worker.settle()
+        elif isinstance(report, Busy):
+            self._owner.on_not_taken(worker.offered.pop(report.number), report)
+            worker.settle()
+            self._is_idle(worker)
         elif isinstance(report, Ready):
+            worker.pid = report.pid  # which its spawner tells too, but perhaps later
             if worker.state is TakerState.STARTING:
                 worker.state = _READY
                 worker.began = True
@@ -194,6 +210,8 @@ class WorkerPool(Pool):
             self._owner.offer_again(connection)
         taker.offered.clear()
         if taker.spawner not in self.spawners:
+            for connection in list(taker.children.values()):
+                self._reaper.look_after(connection)
             self._forget(taker)  # nobody will tell us of its end
 
     def _worker_ended(self, ended: Ended) -> None:

@@ -5,7 +5,7 @@ import signal
 from typing import TYPE_CHECKING, Protocol
 
 from tcppar.net import channel as channels
-from tcppar.records import Deliver, Hire
+from tcppar.records import Deliver, Hire, Retire
 from tcppar.supervisor.spawner_process import SpawnerProcess
 from tcppar.supervisor.table import Connection
 from tcppar.supervisor.taker import Taker, TakerOwner, TakerState
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class WorkerOwner(TakerOwner, Protocol):
     """Whoever answers for a worker, and knows which are idle."""
 
-    def on_engaged(self, worker: "WorkerProcess") -> None: ...
+    def on_engaged(self, worker: "WorkerProcess", connection: Connection) -> None: ...
 
 
 class WorkerProcess(Taker):
@@ -47,6 +47,7 @@ class WorkerProcess(Taker):
         self.spawner = spawner
         self.pid = 0
         self.began = False
+        self._owes_order = False
         self.idle_since = core.now
         core.waiter.register(self)
         spawner.post(Hire(number, tells=not core.features.tells_unread), its)
@@ -56,6 +57,23 @@ class WorkerProcess(Taker):
         """A signal reaches it as long as its process can be named."""
         return self.spawner.state is not TakerState.LOST or self.pid != 0
 
+    def retire(self) -> None:
+        """Give it no more offers; it ends when it has no connection left.
+
+        The order waits until it has read what it was offered: an order behind an offer would look like one unread.
+        """
+        if self.state in (TakerState.STARTING, TakerState.READY):
+            self.state = TakerState.RETIRING
+            self.leaving = True
+            self._owes_order = True
+            self.settle()
+
+    def settle(self) -> None:
+        """It has nothing unread any more: tell it now what had to wait for that."""
+        if self._owes_order and not self.offered:
+            self._owes_order = False
+            self.post(Retire())
+
     def offer(self, connection: Connection) -> None:
         """Ask it to take a connection; it is not idle then.
 
@@ -63,7 +81,7 @@ class WorkerProcess(Taker):
             OSError: it could not be asked; the connection is still the caller's.
         """
         super().offer(connection)
-        self._hirer.on_engaged(self)
+        self._hirer.on_engaged(self, connection)
 
     def deliver(self, connection: Connection, number: signal.Signals) -> None:
         """Send a signal to its process group: by its spawner, or by us if that is dead and the worker an orphan.
