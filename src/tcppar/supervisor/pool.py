@@ -112,15 +112,20 @@ class Pool:
         return True
 
     def choose(self) -> Taker | None:
-        """The spawner with the least to do among those that may be asked; None if there is none."""
+        """The first spawner that has no more to do than others among those that may be asked; None if there is none.
+
+        A few children more or less make no difference. So it is the first ones that are asked, whose memory is still
+        warm, and not each in its turn.
+        """
         share = self._share
         # An offer in hand delays the next by the making of a process, which is as bad as many children.
         weight_of_offer = share // MOST_OFFERS + 1
-        chosen, least = None, sys.maxsize
+        no_difference = share // 8
+        chosen, least, bound = None, sys.maxsize, sys.maxsize
         for spawner in self.spawners:
             load = len(spawner.children) + len(spawner.offered) * weight_of_offer
-            if load < least and len(spawner.offered) < MOST_OFFERS and spawner.state is _READY:
-                chosen, least = spawner, load
+            if load < bound and len(spawner.offered) < MOST_OFFERS and spawner.state is _READY:
+                chosen, least, bound = spawner, load, load - no_difference
         # Only in these cases, and after an end or a start, can it be that another one is needed.
         if chosen is None or least >= share:
             self.may_be_small = True
