@@ -33,13 +33,22 @@ from tests.support.handlers import (
     is_over,
     next_reload,
     peer_of,
-    read_line,
     reloads,
     said_by,
     spawner_of,
     start,
 )
-from tests.support.server import PATIENCE, Record, Server, descendants, descriptors, read_all, stat_fields, wait_until
+from tests.support.server import (
+    PATIENCE,
+    Record,
+    Server,
+    descendants,
+    descriptors,
+    read_all,
+    read_line,
+    stat_fields,
+    wait_until,
+)
 
 CLIENTS = 64
 CONNECTIONS = 5_000

@@ -12,8 +12,8 @@ import pytest
 from tests.conftest import HERE
 from tests.support import command
 from tests.support.command import Serve
-from tests.support.handlers import end_of, peer_of, read_line
-from tests.support.server import Server, wait_until
+from tests.support.handlers import end_of, peer_of
+from tests.support.server import Server, read_line, wait_until
 
 SAMPLES = HERE.parent / "samples"
 

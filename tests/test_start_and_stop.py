@@ -29,6 +29,7 @@ from tests.support.server import (
     descriptors,
     parent_of,
     read_all,
+    read_line,
     stat_fields,
     wait_until,
 )
@@ -59,16 +60,6 @@ def answers(client: socket.socket, data: bytes = b"x") -> bool:
     """Whether the child of a client lives and answers."""
     client.sendall(data)
     return client.recv(len(data), socket.MSG_WAITALL) == data
-
-
-def read_line(client: socket.socket) -> str:
-    """A line, and not more, of what a child says."""
-    line = b""
-    while not line.endswith(b"\n"):
-        piece = client.recv(1)
-        assert piece, f"the end after {line!r}"
-        line += piece
-    return line.decode().rstrip("\n")
 
 
 def connect_unix(path: Path) -> socket.socket:

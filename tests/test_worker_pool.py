@@ -20,12 +20,11 @@ from tests.support.handlers import (
     end_of,
     is_over,
     peer_of,
-    read_line,
     said_by,
     spawner_of,
     start,
 )
-from tests.support.server import PATIENCE, Record, Server, descriptors, stat_fields, wait_until
+from tests.support.server import PATIENCE, Record, Server, descriptors, read_line, stat_fields, wait_until
 
 
 @pytest.fixture

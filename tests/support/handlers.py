@@ -22,16 +22,6 @@ def start(serve: Serve, target: str, *more: str | Path, mode: str = "fork", **op
     )  # fmt: skip
 
 
-def read_line(client: socket.socket) -> str:
-    """A line, and not more, of what a handler says."""
-    line = b""
-    while not line.endswith(b"\n"):
-        piece = client.recv(1)
-        assert piece, f"the end after {line!r}"
-        line += piece
-    return line.decode().rstrip("\n")
-
-
 def answers(client: socket.socket, data: bytes = b"x") -> bool:
     """Whether the handler of a client answers what it is sent."""
     client.sendall(data)

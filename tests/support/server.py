@@ -163,6 +163,16 @@ def read_all(client: socket.socket) -> bytes:
     return b"".join(iter(lambda: client.recv(65536), b""))
 
 
+def read_line(client: socket.socket) -> str:
+    """A line, and not more, of what a child or a handler says."""
+    line = b""
+    while not line.endswith(b"\n"):
+        piece = client.recv(1)
+        assert piece, f"the end after {line!r}"
+        line += piece
+    return line.decode().rstrip("\n")
+
+
 def descendants(pid: int) -> Iterator[int]:
     """Process ids of all living or unreaped descendants."""
     for entry in Path("/proc").iterdir():

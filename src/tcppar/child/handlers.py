@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tcppar.child.connection import Connection
 
 SUCCEEDED, FAILED = 0, 1
+_GONE = (PeerGone, ConnectionError)
 _FAMILIES = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6, Family.UNIX: socket.AF_UNIX}
 
 
@@ -56,21 +57,22 @@ class Handler:
             self._run(sock, connection_id, service, endpoints)
         except SystemExit as leaving:
             return _exit_code(leaving)
-        except (PeerGone, ConnectionError) as error:
-            say(f"handler {self.target}: connection {connection_id}: {endpoints.peer} is gone: {error}")
-            return FAILED
-        except BaseExceptionGroup as errors:
-            if errors.split((PeerGone, ConnectionError))[1] is None:
-                say(f"handler {self.target}: connection {connection_id}: {endpoints.peer} is gone: {errors}")
+        except BaseException as error:  # noqa: BLE001 - see above
+            if _is_peers(error):
+                say(f"handler {self.target}: connection {connection_id}: {endpoints.peer} is gone: {error}")
             else:
                 say_traceback(f"handler {self.target} failed in connection {connection_id} from {endpoints.peer}")
-            return FAILED
-        except BaseException:  # noqa: BLE001 - see above
-            say_traceback(f"handler {self.target} failed in connection {connection_id} from {endpoints.peer}")
             return FAILED
         finally:
             _end(sock)
         return SUCCEEDED
+
+
+def _is_peers(error: BaseException) -> bool:
+    """Whether it says that the peer is gone, and nothing else; tasks raise several at once (ExceptionGroup)."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(_GONE)[1] is None
+    return isinstance(error, _GONE)
 
 
 def _end(sock: socket.socket) -> None:

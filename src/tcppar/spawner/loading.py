@@ -9,7 +9,7 @@ from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 from tcppar.child.handlers import Handler, Kind
-from tcppar.records import HandlerMode, HandlerPlan
+from tcppar.records import HandlerPlan
 
 _COROUTINE = 0x80  # CO_COROUTINE, and the flag of *args (inspect, "Code Objects Bit Flags"); inspect itself is large
 _TAKES_ANY = 0x04
@@ -45,8 +45,7 @@ def load(plan: HandlerPlan) -> Handler:
             _import(module_name, f"preload {module_name}")
             watch.note(module_name)
         module = _from_file(where, plan.target) if where.endswith(".py") else _import(where, f"handler {plan.target}")
-    if plan.mode is HandlerMode.FORK or watch.threads():
-        watch.refuse_threads()
+    watch.refuse_threads()
     return Handler(plan.target, *_kind_of(_find(module, name, plan.target), plan.target))
 
 

@@ -141,7 +141,10 @@ class Taker:
         if self.state in (TakerState.STARTING, TakerState.READY):
             self.state = TakerState.RETIRING
             self.leaving = True
-            self.post(Retire())
+            self._order_to_retire()
+
+    def _order_to_retire(self) -> None:
+        self.post(Retire())
 
     @property
     def can_deliver(self) -> bool:

@@ -5,7 +5,7 @@ import signal
 from typing import TYPE_CHECKING, Protocol
 
 from tcppar.net import channel as channels
-from tcppar.records import Deliver, Hire, Retire
+from tcppar.records import Deliver, Hire
 from tcppar.supervisor.spawner_process import SpawnerProcess
 from tcppar.supervisor.table import Connection
 from tcppar.supervisor.taker import Taker, TakerOwner, TakerState
@@ -57,22 +57,16 @@ class WorkerProcess(Taker):
         """A signal reaches it as long as its process can be named."""
         return self.spawner.state is not TakerState.LOST or self.pid != 0
 
-    def retire(self) -> None:
-        """Give it no more offers; it ends when it has no connection left.
-
-        The order waits until it has read what it was offered: an order behind an offer would look like one unread.
-        """
-        if self.state in (TakerState.STARTING, TakerState.READY):
-            self.state = TakerState.RETIRING
-            self.leaving = True
-            self._owes_order = True
-            self.settle()
+    def _order_to_retire(self) -> None:
+        # It waits until the worker has read what it was offered: an order behind an offer would look like one unread.
+        self._owes_order = True
+        self.settle()
 
     def settle(self) -> None:
         """It has nothing unread any more: tell it now what had to wait for that."""
         if self._owes_order and not self.offered:
             self._owes_order = False
-            self.post(Retire())
+            super()._order_to_retire()
 
     def offer(self, connection: Connection) -> None:
         """Ask it to take a connection; it is not idle then.
