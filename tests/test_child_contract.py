@@ -21,7 +21,7 @@ import pytest
 from tests.conftest import HERE, tool
 from tests.support import command, config
 from tests.support.command import Serve
-from tests.support.server import PATIENCE, Record, Server, read_all, wait_until
+from tests.support.server import PATIENCE, Record, Server, read_all, read_line, stat_fields, stop_process, wait_until
 
 Facts = dict[str, Any]
 
@@ -639,6 +639,34 @@ def test_all_that_a_child_says_last_is_recorded_before_the_server_stops(serve: S
         server.wait_for_event("stopping")
     assert server.wait() == 0
     assert [record["line"] for record in server.events("stderr")] == [f"{number:0999}" for number in range(1, 401)]
+
+
+def server_has_cut_a_client(address: tuple[str, int]) -> bool:
+    """Whether it ended a connection, when its time was over."""
+    with socket.create_connection(address, timeout=PATIENCE) as client:
+        return client.recv(1) == b""
+
+
+@pytest.mark.parametrize("serve", ["full"], indirect=True)  # a pipe takes too little for that
+def test_a_line_stays_whole_while_the_log_is_read_slowly(serve: Serve, tmp_path: Path) -> None:
+    script = "echo $$; read go; seq -f %0999.f 140 >&2; printf half >&2; echo; read go; echo ' and half' >&2"
+    talker = {"listen": ["127.0.0.1:0"], "command": ["sh", "-c", script]}
+    clock = {"listen": ["127.0.0.2:0"], "command": ["cat"], "max_lifetime": "300ms"}
+    config.write(tmp_path / "tcppar.toml", {"talker": talker, "clock": clock})
+    server = serve("-c", tmp_path / "tcppar.toml")
+    with server.connect() as client, server.log_unread:
+        pid = int(read_line(client))
+        stop_process(server.pid)
+        client.sendall(b"go\n")
+        assert read_line(client) == ""
+        # It reads all of this in one pass, and then no more until its own log is read.
+        server.signal(signal.SIGCONT)
+        assert server_has_cut_a_client(server.addresses[1])
+        client.sendall(b"go\n")
+        wait_until(lambda: not stat_fields(pid))
+        assert server_has_cut_a_client(server.addresses[1])
+    said = server.wait_for(lambda record: record["event"] == "stderr" and record["line"].endswith("half"))
+    assert [record["line"] for record in said] == ["half and half"]
 
 
 def test_an_inherited_descriptor_2_is_the_servers_own(house: House) -> None:

@@ -24,7 +24,7 @@ from tests.support.handlers import (
     spawner_of,
     start,
 )
-from tests.support.server import PATIENCE, Record, Server, descriptors, read_line, stat_fields, wait_until
+from tests.support.server import PATIENCE, Record, Server, descriptors, read_line, stop_process, wait_until
 
 
 @pytest.fixture
@@ -54,12 +54,6 @@ def taken_client(server: Server) -> Iterator[tuple[socket.socket, int]]:
         pid = int(read_line(client))
         wait_until(lambda: descriptors(server.pid) == before)
         yield client, pid
-
-
-def stop_process(pid: int) -> None:
-    """SIGSTOP, and wait until it stands."""
-    os.kill(pid, signal.SIGSTOP)
-    wait_until(lambda: stat_fields(pid)[:1] == ["T"])
 
 
 def ended_workers(server: Server, **wanted: Any) -> list[Record]:
@@ -193,6 +187,8 @@ def test_an_idle_worker_that_is_killed_is_replaced_and_no_client_notices(serve: 
         os.kill(victim, signal.SIGKILL)
         wait_until(lambda pid=victim: is_over(pid))  # type: ignore[misc]
         assert [bool(said_by(server)) for _ in range(4)] == [True] * 4
+        # A client has its answer before the worker has said so.
+        server.wait_for_event("end", 4 * number)
         server.wait_for_event("worker-ended", number)
         server.wait_for_event("worker", 2 + number)
     assert len(ended_workers(server, asked=False, outcome="signal SIGKILL")) == 5

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from signal import SIGTERM, Signals
+from signal import SIGSTOP, SIGTERM, Signals
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,6 +28,9 @@ class Server:
         environment: added to this process's environment.
         wrapper: a command to run the server under, such as strace.
         portable: run it in the portable profile.
+
+    Attributes:
+        log_unread: while this is held, nobody reads the log.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Server:
         self.noise: list[str] = []
         self._changed = threading.Condition()
         self._ended = False
+        self.log_unread = threading.Lock()
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, env=env, cwd=cwd, **popen)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -62,7 +66,7 @@ class Server:
     def _read(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            with self._changed:
+            with self.log_unread, self._changed:
                 try:
                     self.records.append(json.loads(line))
                 except ValueError:
@@ -187,6 +191,12 @@ def stat_fields(pid: int) -> list[str]:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return []
+
+
+def stop_process(pid: int) -> None:
+    """SIGSTOP, and wait until it stands."""
+    os.kill(pid, SIGSTOP)
+    wait_until(lambda: stat_fields(pid)[:1] == ["T"])
 
 
 def parent_of(pid: int) -> int | None:

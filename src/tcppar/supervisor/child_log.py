@@ -5,9 +5,12 @@ that a line gets its connection's id at no cost for the many children that never
 it is a pipe, and lines have no id.
 """
 
+import fcntl
 import os
 import socket
 import struct
+import termios
+from array import array
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -39,6 +42,8 @@ class ChildLog:
         self._table = table
         self._unfinished: dict[int | None, bytes] = {}
         self._strangers: set[int | None] = set()
+        self._bytes_read = 0
+        self._behind = False
         self._socket: socket.socket | None = None
         if core.features.credentials:
             reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -63,12 +68,14 @@ class ChildLog:
 
     def on_ready(self) -> None:
         """Read what is there, some pieces at the most."""
+        self._behind = True
         if self._core.log.congested:
             self._core.waiter.unregister(self)
             self._core.timers.at(self._core.later(_PAUSE), self._look_again)
             return
         for _ in range(_MOST_PIECES):
             if not self._read_piece():
+                self._behind = False
                 return
 
     def _read_piece(self) -> bool:
@@ -80,8 +87,9 @@ class ChildLog:
         except OSError:
             data, pid = b"", None
         if not data:
-            self.finish()
+            self._finish()
             return False
+        self._bytes_read += len(data)
         self._unfinished[pid] = self._unfinished.get(pid, b"") + data
         if pid in self._strangers:
             return True
@@ -119,16 +127,31 @@ class ChildLog:
     def on_end(self, pid: int) -> None:
         """A child has ended: a last line without an end is one all the same."""
         # In a pipe nobody knows whose it is: it may be that of the child that has ended.
-        if self._unfinished:
+        if self._unfinished or self._behind:
             whose = pid if self._socket is not None else None
-            self._core.timers.at(self._core.later(_PATIENCE), partial(self._settle, whose))
+            self._settle_later(whose, self._bytes_read + self._unread())
 
-    def _settle(self, pid: int | None) -> None:
+    def _settle_later(self, pid: int | None, due: int) -> None:
+        self._core.timers.at(self._core.later(_PATIENCE), partial(self._settle, pid, due))
+
+    def _settle(self, pid: int | None, due: int = 0) -> None:
+        """Tell what a process wrote, and if it has ended, its rest, when all is read that it can have written.
+
+        Args:
+            due: how much must have been read by then: while the log takes lines slowly, a line may still be in parts.
+        """
         self._strangers.discard(pid)
-        if pid in self._unfinished:
+        if self._bytes_read < due and self in self._core.child_logs:
+            self._settle_later(pid, due)
+        elif pid in self._unfinished:
             self._tell_lines(pid)
             if pid is None or not self._table.is_open(pid):
                 self._tell_rest(pid)
+
+    def _unread(self) -> int:
+        unread = array("i", [0])
+        fcntl.ioctl(self._reader, termios.FIONREAD, unread)
+        return unread[0]
 
     def _tell_lines(self, pid: int | None) -> None:
         *lines, rest = self._unfinished.pop(pid).split(b"\n")
@@ -150,8 +173,16 @@ class ChildLog:
                 ChildOutput(service=self._service, id=self._table.id_of_writer(pid), pid=pid, line=text)
             )
 
-    def finish(self) -> None:
-        """Nothing more is to come, or to be waited for."""
+    def give_up(self) -> None:
+        """Read what is there, and wait for nothing more."""
+        due = self._bytes_read + self._unread()
+        while self._bytes_read < due and self._read_piece():
+            pass
+        if self in self._core.child_logs:
+            self._finish()
+
+    def _finish(self) -> None:
+        self._behind = False
         for pid in list(self._unfinished):
             self._tell_lines(pid)
             self._tell_rest(pid)

@@ -267,7 +267,7 @@ class Supervisor:
         for spawner in self._reaper.spawners:
             spawner.kill()
         for child_log in list(self._core.child_logs):
-            child_log.finish()
+            child_log.give_up()
 
     def _say_stopped(self) -> None:
         if self._start_refused is None:
