@@ -3,7 +3,8 @@
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,10 @@ from tcppar import flags
 from tcppar.config import Config
 from tcppar.errors import ConfigurationError, ExitCode, SystemRefused, TcpparError
 from tcppar.net import notify, platform
-from tcppar.net.waiter import Waiter
 from tcppar.observe.check import choose, explain
-from tcppar.observe.log import Log
-from tcppar.policy.strikes import Strikes
-from tcppar.supervisor import trial
-from tcppar.supervisor.core import Core
-from tcppar.supervisor.loop import Supervisor
-
-_TOLERATED_WAIT_STRIKES = 3
+from tcppar.starting import Starting
+from tcppar.supervisor import trial, upgrade
+from tcppar.upgrading import RunningServer
 
 
 class _CommandAfterDashes(click.Command):
@@ -75,6 +71,12 @@ def _service_options(command: Callable[..., None]) -> Callable[..., None]:
     help="Stop, as after SIGTERM, at the end of what descriptor N brings: when whoever holds the other end of the pipe "
     "has closed it, or is dead.",
 )
+@click.option(
+    "--keep/--no-keep",
+    default=None,
+    help="Have a keeper: a process that holds everything open, and starts the server's main process again if it dies. "
+    "No client notices. Always so for process 1. (Linux)",
+)
 @_service_options
 @click.pass_context
 def serve(
@@ -85,6 +87,7 @@ def serve(
     ready_fd: int | None,
     failure_fd: int | None,
     lifeline_fd: int | None,
+    keep: bool | None,
     **given: Any,
 ) -> None:
     """Run PROGRAM for every connection to an ADDRESS, each in a process of its own.
@@ -92,19 +95,26 @@ def serve(
     ADDRESS is IP:PORT, [IPv6]:PORT, :PORT for both families, unix:/PATH, or inherited[:NAME]. The program's descriptors
     0 and 1 are the connection, and 2 is the log.
     """
+    read = partial(flags.read, file, addresses, ctx.obj, given)
+    if (books := os.environ.pop(upgrade.TRIAL, None)) is not None:
+        upgrade.try_to_go_on(books, read)
+        return
     platform.ensure_standard_descriptors()
-    for option, descriptor in (
-        ("--ready-fd", ready_fd),
-        ("--failure-fd", failure_fd),
-        ("--lifeline-fd", lifeline_fd),
-    ):
-        _keep_to_ourselves(option, descriptor)
+    starting = Starting(read, keep=keep, lifeline=lifeline_fd)
+    if starting.is_first:
+        for option, descriptor in (
+            ("--ready-fd", ready_fd),
+            ("--failure-fd", failure_fd),
+            ("--lifeline-fd", lifeline_fd),
+        ):
+            _keep_to_ourselves(option, descriptor)
+        starting.ready, starting.failure = ready_fd, failure_fd
     try:
-        _supervise(lambda: flags.read(file, addresses, ctx.obj, given), ready_fd, lifeline_fd)
+        starting.run()
     except TcpparError as error:
         # Only a start raises: both descriptors may be the same, and it was not closed by the ready line.
-        if failure_fd is not None:
-            notify.write_failure(failure_fd, str(error))
+        if starting.failure is not None:
+            notify.write_failure(starting.failure, str(error))
         raise
 
 
@@ -116,24 +126,6 @@ def _keep_to_ourselves(option: str, descriptor: int | None) -> None:
             os.set_inheritable(descriptor, False)
     except (OSError, OverflowError):
         raise ConfigurationError([f"command line: {option}: {descriptor}: no such descriptor is open"]) from None
-
-
-def _supervise(read: Callable[[], Config], ready_fd: int | None, lifeline_fd: int | None) -> None:
-    config = read()
-    features = platform.detect()
-    log = Log(2, config.server.log_format)
-    waiter = Waiter(use_epoll=features.epoll, strikes=Strikes(_TOLERATED_WAIT_STRIKES))
-    core = Core(waiter=waiter, log=log, features=features, id_prefix=os.urandom(4).hex())
-    if features.subreaper:
-        platform.become_subreaper()
-
-    def announce(addresses: Sequence[str]) -> None:
-        log.flush()
-        notify.notify_manager("READY=1")
-        if ready_fd is not None:
-            notify.write_ready_line(ready_fd, addresses)
-
-    Supervisor(config, core, reread=read, announce=announce, lifeline=lifeline_fd).run()
 
 
 @cli.command(cls=_CommandAfterDashes, short_help="Find every mistake of a configuration; explain what would happen.")
@@ -161,6 +153,42 @@ def check(
         _say(f"{file or 'command line'}: no mistakes, services: {', '.join(config.services)}")
     else:
         _say(explain(config, client, service, os.environ))
+
+
+@cli.command("upgrade", short_help="Replace a running server by the installed version.")
+@click.argument("pid", type=int)
+@click.option(
+    "--timeout", type=float, default=30.0, show_default=True, metavar="SECONDS", help="How long that may take."
+)
+def upgrade_command(pid: int, timeout: float) -> None:
+    """Let the installed version of tcppar go on in place of the server with the process id PID, which is what `tcppar
+    serve` was started as. No connection is cut, and no client refused. The configuration's file is read again. If the
+    installed version cannot go on, everything stays as it is. (SIGUSR2 to the server does the same.)
+    """
+    server = RunningServer.of(pid)
+    server.try_installed(timeout)
+    server.replace(timeout)
+    _say(f"process {pid}: upgraded; its log tells what has changed")
+
+
+@cli.command(
+    short_help="Try this machine: is anybody lost when parts fail?",
+    epilog="Exit codes: 0 if nothing is lost, 1 if something is, 111 if the server does not start.",
+)
+@click.option("--seconds", type=click.FloatRange(min=1), default=50.0, show_default=True, help="How long, about.")
+@click.option("--only", metavar="PART", multiple=True, help="Only this part, such as `resets`; once for each.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+def selftest(seconds: float, only: tuple[str, ...], as_json: bool) -> None:
+    """Start a server on this machine, let clients come to it, and make it fail in every way: resets, storms of signals,
+    shortages, killed processes, upgrades, slow clients. Every byte is verified, and every connection accounted for.
+
+    It needs no right, and touches nothing but its own processes and ports of 127.0.0.1.
+    """
+    # Here, because the server's main process imports this module, and has no use for what that one needs.
+    from tcppar.testing.selftest import show
+
+    if not show(only, seconds, as_json=as_json):
+        sys.exit(1)
 
 
 def _try_handlers(config: Config, where: str) -> None:

@@ -151,7 +151,7 @@ def convert(value: object, kind: Any, place: str, mistakes: list[str]) -> Any:
 def _converted(value: object, kind: Any) -> Any:
     if isinstance(value, str) and not _reaches_the_system(value):
         raise ValueError("expected a text in UTF-8 without NUL")
-    return msgspec.convert(value, kind, dec_hook=_from_text)
+    return msgspec.convert(value, kind, dec_hook=from_text)
 
 
 def _reaches_the_system(text: str) -> bool:
@@ -162,7 +162,8 @@ def _reaches_the_system(text: str) -> bool:
         return False
 
 
-def _from_text(kind: type, value: object) -> object:
+def from_text(kind: type, value: object) -> object:
+    """A value of a kind that is written as text: for msgspec, which does not know it (dec_hook)."""
     if kind not in _WRITTEN_AS_TEXT:
         raise NotImplementedError(kind)
     return kind(value)
@@ -221,6 +222,7 @@ def _impossible(settings: ServiceSettings, prefix: str, given: Mapping[str, Any]
         )
     if settings.command:
         found.extend(f"{prefix}.command: {mistake}" for mistake in _unusable_command(settings))
+    found.extend(f"{prefix}.{mistake}" for mistake in _unwatchable(settings))
     if settings.directory is not None and not os.path.isdir(settings.directory):
         found.append(f"{prefix}.directory: {settings.directory!r}: no such directory")
     if settings.nice < 0 and os.geteuid() != 0:
@@ -239,6 +241,17 @@ def _impossible(settings: ServiceSettings, prefix: str, given: Mapping[str, Any]
         if not name or "=" in name or "\0" in name
     )
     return found
+
+
+def _unwatchable(settings: ServiceSettings) -> list[str]:
+    """Times without a word that cannot be known: of a Unix socket no system tells when it was used."""
+    times = {"idle_timeout": settings.idle_timeout, "end_when_client_gone": settings.end_when_client_gone}
+    return [
+        f"{name}: is for TCP, and {address} is none: expected a service of its own for it"
+        for name, time in times.items()
+        for address in settings.listen
+        if time is not None and address.path
+    ]
 
 
 def _unusable_handler(settings: ServiceSettings, given: Mapping[str, Any]) -> list[str]:

@@ -249,6 +249,49 @@ class ReloadFailed(Event, frozen=True, kw_only=True, tag="reload-failed"):
         return "reload failed, nothing was changed: " + "; ".join(self.mistakes)
 
 
+class Upgraded(Event, frozen=True, kw_only=True, tag="upgraded"):
+    """The installed program goes on in place of the one that ran, in the same process. Spawners are replaced next; what
+    the configuration's file says now follows as `reloaded`."""
+
+    version: str
+    former_version: str
+    connections: int
+
+    def sentence(self) -> str:
+        return f"upgraded from tcppar {self.former_version} to {self.version}, {self.connections} connections open"
+
+
+class UpgradeFailed(Event, frozen=True, kw_only=True, tag="upgrade-failed"):
+    """The installed program cannot go on from here; the one that runs does, as if nothing had been asked."""
+
+    reasons: tuple[str, ...]
+
+    @property
+    def level(self) -> Level:
+        return Level.ERROR
+
+    def sentence(self) -> str:
+        return "upgrade failed, nothing was changed: " + "; ".join(self.reasons)
+
+
+class Recovered(Event, frozen=True, kw_only=True, tag="recovered"):
+    """The supervisor died, and its keeper has started another, which goes on. `outcome` is how the former one ended."""
+
+    outcome: str
+    pid: int
+    connections: int
+
+    @property
+    def level(self) -> Level:
+        return Level.ERROR
+
+    def sentence(self) -> str:
+        return (
+            f"the supervisor died, {self.outcome}; process {self.pid} goes on in its place, "
+            f"{self.connections} connections open"
+        )
+
+
 class Stopping(Event, frozen=True, kw_only=True, tag="stopping"):
     """A stop was asked for."""
 

@@ -147,11 +147,17 @@ class ChildPlan(Struct, frozen=True):
 
 
 class Offer(Struct, frozen=True, array_like=True, tag=1, gc=False):
-    """A connection, offered with its descriptor; answered by Taken, Busy or Failed."""
+    """A connection, offered with its descriptor; answered by Taken, Busy or Failed.
+
+    Attributes:
+        again: whether it may have been offered to the same process before, by a supervisor that has died since. Who
+            knows the number has it already, and does nothing.
+    """
 
     number: int
     endpoints: Endpoints
     credentials: PeerCredentials | None = None
+    again: bool = False
 
 
 class Deliver(Struct, frozen=True, array_like=True, tag=2, gc=False):

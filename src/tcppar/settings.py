@@ -119,6 +119,29 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             "kill_timeout, SIGKILL. Unset: without limit."
         ),
     ] = None
+    idle_timeout: Annotated[
+        Duration | None,
+        Meta(
+            description="How long neither side of a connection may have sent anything. Then it ends as by "
+            "max_lifetime. Choose more than the program may take for an answer. TCP on Linux alone; unset: any time."
+        ),
+    ] = None
+    end_when_client_gone: Annotated[
+        Duration | None,
+        Meta(
+            description="How long a program may go on, without reading or sending, after its client has closed. Then "
+            "it ends as by max_lifetime. A client may close its side and wait for the answer: choose more than the "
+            "program may take for one. TCP on Linux alone; unset: any time."
+        ),
+    ] = None
+    linger: Annotated[
+        Duration | None,
+        Meta(
+            description="For programs that may end with input unread, whose client would otherwise lose the last part "
+            "of the reply: how long the client has to receive it after the program's end. It costs the server a "
+            "descriptor for each connection. Unset: the system may cut the reply."
+        ),
+    ] = None
     drain_timeout: Annotated[
         Duration, Meta(description="How long a stop waits for children to finish by themselves before SIGTERM.")
     ] = Duration(30)

@@ -32,6 +32,7 @@ class Worker:
         self._channel = channel
         self._tells = tells
         self._served = 0
+        self._last_number = 0
         self._cpu = 0.0
         self._pid = os.getpid()
 
@@ -57,6 +58,10 @@ class Worker:
 
     def _serve(self, offer: Offer, descriptor: int) -> bool:
         """Serve one connection; whether it was the last one."""
+        if offer.again and offer.number == self._last_number:
+            os.close(descriptor)
+            return False
+        self._last_number = offer.number
         if self._tells:
             # Before the handler runs: a connection of which it was not said can be given to another worker.
             self._channel.send([Taken(offer.number, self._pid, 0.0)])

@@ -39,6 +39,13 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
 
 
+def taken_up(descriptor: int) -> socket.socket:
+    """The supervisor's end of a channel that another process, or program, has made."""
+    end = socket.socket(fileno=descriptor)
+    end.setblocking(False)
+    return end
+
+
 class Channel(Generic[Received]):
     """One end of a channel.
 
@@ -52,6 +59,7 @@ class Channel(Generic[Received]):
         self._decode = decoder.decode
         self._encode = Encoder().encode
         self._buffer = b""
+        self._peeked = 0
         self.fileno = end.fileno
 
     def send(self, body: object, descriptor: int | None = None) -> None:
@@ -84,6 +92,27 @@ class Channel(Generic[Received]):
             BlockingIOError: nothing there.
         """
         return self._frames(self._socket.recv(_READ_SIZE))
+
+    @property
+    def is_between_frames(self) -> bool:
+        """Whether no part of a frame has been read."""
+        return not self._buffer
+
+    def look(self) -> list[Received]:
+        """As receive(), but what is read stays there, and is there again, until `forget` is called.
+
+        If this process dies in between, whoever comes after it reads it once more.
+        """
+        data = self._socket.recv(_READ_SIZE, socket.MSG_PEEK)
+        frames = self._frames(data)
+        self._peeked = len(data) - len(self._buffer)
+        self._buffer = b""  # a part of a frame is read again when there is more of it
+        return frames
+
+    def forget(self) -> None:
+        """Let go of what was looked at last."""
+        while self._peeked:
+            self._peeked -= len(self._socket.recv(self._peeked))
 
     def receive_with_descriptors(self) -> tuple[list[Received], list[int]]:
         """As receive(), with the descriptors that came along, closed on exec.
@@ -138,4 +167,5 @@ class Channel(Generic[Received]):
 
     def close(self) -> None:
         """Close this end."""
+        self._peeked = 0
         self._socket.close()

@@ -4,6 +4,7 @@ import os
 import socket
 import struct
 import sys
+from typing import Any
 
 from msgspec import Struct
 
@@ -78,6 +79,25 @@ class Listener:
         descriptor, peer = self._accept()
         if not self._features.inherited_options:
             os.set_blocking(descriptor, True)
+        return self._accepted(descriptor, peer)
+
+    def accepted_before(self, descriptor: int) -> Accepted | None:
+        """A connection that another process accepted from this listener and left; None if it is none, or is gone."""
+        try:
+            with socket.socket(fileno=os.dup(descriptor)) as duplicate:
+                kind = (duplicate.family, duplicate.type, duplicate.proto)
+                peer, own = duplicate.getpeername(), duplicate.getsockname()
+        except OSError:
+            return None
+        if kind != self._kind:
+            return None
+        if self.family is Family.UNIX:
+            is_ours = path_text(own) == self._host
+        else:
+            is_ours = own[1] == self._port and self._host in (own[0], "0.0.0.0", "::")
+        return self._accepted(descriptor, peer) if is_ours else None
+
+    def _accepted(self, descriptor: int, peer: Any) -> Accepted:
         if self.family is Family.UNIX:
             endpoints = Endpoints(Family.UNIX, path_text(peer), 0, self._host, 0)
             return Accepted(descriptor, endpoints, None, self._credentials(descriptor))
@@ -166,6 +186,11 @@ def path_text(name: object) -> str:
     """A Unix socket's name as text that can stand anywhere: zero bytes become @, as in ss(8), odd bytes escapes."""
     raw = os.fsencode(name) if isinstance(name, str) else name if isinstance(name, bytes) else b""
     return raw.replace(b"\0", b"@").decode(errors="backslashreplace")
+
+
+def taken_up(descriptor: int, address: Address, features: Features, *, inherited: bool) -> Listener:
+    """A listener that another process, or program, has opened and handed on."""
+    return Listener(socket.socket(fileno=descriptor), address, features, inherited=inherited)
 
 
 def open_listeners(address: Address, options: ListenerOptions, features: Features) -> list[Listener]:

@@ -13,6 +13,11 @@ PR_SET_CHILD_SUBREAPER = 36
 SO_ATTACH_REUSEPORT_CBPF = 51
 SO_ATTACH_FILTER = 26
 
+# clone(2): its number by machine (asm/unistd.h), and the flags (linux/sched.h, signal(7)).
+_CLONE = {"x86_64": 56, "aarch64": 220, "riscv64": 220}
+_CLONE_FILES = 0x400
+_SIGCHLD = 17
+
 
 class Features(Struct, frozen=True):
     """The means beyond POSIX that may be used. Without any of them the server is slower, not wrong.
@@ -24,8 +29,10 @@ class Features(Struct, frozen=True):
         tcp_info: TCP_INFO tells how long a connection was queued (tcp(7)).
         credentials: SO_PASSCRED tells which process wrote to the log socket (unix(7)).
         fast_spawn: children may be made by vfork(2) directly (spawner/vfork.py).
+        shared_descriptors: two processes can have one table of descriptors (CLONE_FILES, clone(2)).
         tells_unread: a Unix socket tells what the other side has not read, and that it was closed with something
             unread (unix(7)): who has read an offer need not say so.
+        socket_diagnostics: the kernel tells of connections that other processes have (sock_diag(7)).
         inherited_options: a connection has the TCP options of its listener from the start.
     """
 
@@ -35,8 +42,10 @@ class Features(Struct, frozen=True):
     tcp_info: bool
     credentials: bool
     tells_unread: bool
+    socket_diagnostics: bool
     inherited_options: bool
     fast_spawn: bool
+    shared_descriptors: bool
 
 
 PORTABLE = Features(**dict.fromkeys(Features.__struct_fields__, False))
@@ -54,17 +63,56 @@ def detect(environ: Mapping[str, str] = os.environ) -> Features:
         tcp_info=linux and hasattr(socket, "TCP_INFO"),
         credentials=linux and hasattr(socket, "SO_PASSCRED"),
         tells_unread=linux,
+        socket_diagnostics=linux,
         inherited_options=linux,
         fast_spawn=linux,
+        shared_descriptors=linux and os.uname().machine in _CLONE,
     )
 
 
 def become_subreaper() -> bool:
     """Let orphaned descendants become our children (prctl(2)); False where the system refuses."""
-    import ctypes  # for this one call: spawners use this module too, and their memory counts many times
+    import ctypes  # spawners use this module too, and their memory counts many times
 
     libc = ctypes.CDLL(None, use_errno=True)
     return bool(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+def fork_sharing_descriptors() -> int:
+    """As fork(2), but both processes go on with one table of descriptors: what one opens, the other has too, and
+    neither's end closes anything. With an exec the process that calls it gets a table of its own.
+
+    What Python does around os.fork() is not done: no module may depend on it, and there must be no other thread.
+
+    Raises:
+        OSError: as clone(2).
+    """
+    import ctypes
+
+    # Called with the interpreter's lock held (PyDLL), so that the child has it too. All arguments but the flags are
+    # zero, so that their order, which is another on each machine, makes no difference.
+    libc = ctypes.PyDLL(None, use_errno=True)
+    number, flags = ctypes.c_long(_CLONE[os.uname().machine]), ctypes.c_long(_CLONE_FILES | _SIGCHLD)
+    zero = ctypes.c_long(0)
+    pid = int(libc.syscall(number, flags, zero, zero, zero, zero))
+    if pid < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return pid
+
+
+def open_descriptors() -> set[int]:
+    """All descriptors that this process has open."""
+    found = {int(name) for name in os.listdir("/dev/fd")}
+    return {number for number in found if _is_open(number)}  # that of the list itself is closed again
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 def ensure_standard_descriptors() -> None:

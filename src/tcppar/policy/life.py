@@ -22,13 +22,15 @@ State.ENDED.allowed = ()
 
 
 class EndedBy(StrEnum):
-    """Which rule of ours ended a connection, if one did."""
+    """Which rule of ours ended a connection, if one did. New ones come last: the ledger counts on their order."""
 
     MAX_LIFETIME = "max_lifetime"
     STOP = "stop"
     HAND_OVER_TIMEOUT = "hand_over_timeout"
     SPAWN_FAILED = "spawn_failed"
     FULL = "max_connections"
+    IDLE_TIMEOUT = "idle_timeout"
+    CLIENT_GONE = "end_when_client_gone"
 
 
 def step(before: State, after: State) -> State:

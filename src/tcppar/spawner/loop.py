@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import time
+from collections import deque
 from typing import Any, NoReturn, Protocol
 
 import msgspec
@@ -43,6 +44,8 @@ _TOLERATED_STRIKES = 3
 # How many hand-overs, and for how many seconds, may wait to be reported together with what comes next.
 MOST_UNREPORTED = 3
 _LONGEST_UNREPORTED = 0.005
+# A supervisor that takes over offers again what it cannot know to have been offered: the last few alone can be it.
+_REMEMBERED = 64
 _BEYOND_ANY_DESCRIPTOR = 1 << 20
 
 
@@ -74,6 +77,7 @@ class Spawner:
         self._launcher = launcher
         self._numbers: dict[int, int] = {}
         self._pids: dict[int, int] = {}
+        self._lately_ended: deque[int] = deque(maxlen=_REMEMBERED)
         self._reports: list[Report] = []
         self._ending = False
         self._orphaned = False
@@ -130,10 +134,17 @@ class Spawner:
             elif isinstance(order, Retire):
                 self._ending = True
             elif descriptors:
-                self._make_child(order, descriptors.pop(0))
+                descriptor = descriptors.pop(0)
+                if isinstance(order, Offer) and order.again and self._has_had(order.number):
+                    os.close(descriptor)
+                else:
+                    self._make_child(order, descriptor)
             else:
                 # The descriptor did not fit into our table; the supervisor has still got its own.
                 self._reports.append(Busy(order.number, errno.EMFILE, "recvmsg"))
+
+    def _has_had(self, number: int) -> bool:
+        return number in self._pids or number in self._lately_ended
 
     def _lose_supervisor(self) -> None:
         """Nobody gives orders or reads reports any more; the children that are there go on."""
@@ -186,6 +197,7 @@ class Spawner:
                 continue  # it had no connection yet
             found = True
             del self._pids[number]
+            self._lately_ended.append(number)
             self._launcher.clean_up(number)
             self._reports.append(Ended(number, status, usage.ru_utime + usage.ru_stime, self._peak(usage)))
         return found

@@ -1,5 +1,6 @@
 """One listener and how clients are accepted from it: strikes, resets, and the end without a loss."""
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
@@ -9,6 +10,7 @@ from tcppar.net.opening import ListenerOptions
 from tcppar.policy import faults
 from tcppar.policy.faults import Remedy
 from tcppar.policy.strikes import Backoff, Strikes, Verdict
+from tcppar.supervisor.heritage import ListenerRecord
 
 if TYPE_CHECKING:
     from tcppar.supervisor.core import Core
@@ -40,6 +42,7 @@ class AcceptorOwner(Protocol):
     @property
     def wants_clients(self) -> bool: ...
     def admit(self, accepted: Accepted) -> None: ...
+    def let_linger(self, descriptor: int) -> None: ...
     def on_new_acceptor(self, acceptor: "Acceptor") -> None: ...
     def on_acceptor_closed(self, acceptor: "Acceptor") -> None: ...
 
@@ -72,6 +75,26 @@ class Acceptor:
     @property
     def _place(self) -> str:
         return str(self.listener)
+
+    def describe(self) -> ListenerRecord:
+        """What a next supervisor must know of it; not for one that is broken or closed."""
+        successor = self._successor
+        return ListenerRecord(
+            descriptor=self.fileno(),
+            address=str(self.listener.address),
+            inherited=self.listener.inherited,
+            emptying=self.phase is Phase.EMPTYING,
+            successor=successor.fileno() if successor is not None and successor.phase is not Phase.CLOSED else None,
+        )
+
+    def go_on(self, former: ListenerRecord, others: Mapping[int, "Acceptor"]) -> None:
+        """Take up what a supervisor before this one has left; `others` are all acceptors by their descriptors."""
+        self.announced = True
+        if former.emptying:
+            self._successor = None if former.successor is None else others.get(former.successor)
+            if self._successor is not None:
+                self._successor._predecessor = self
+            self._empty_after_grace()
 
     def move_to(self, owner: AcceptorOwner, options: ListenerOptions) -> None:
         """A reload: serve this owner with these options from now on. Queued clients are not touched."""
@@ -184,6 +207,7 @@ class Acceptor:
         self._successor = successor
         self.owner.on_new_acceptor(successor)
         self._empty_after_grace()
+        self._core.structure_changed()
 
     def _open_again(self, options: ListenerOptions) -> None:
         if self.phase is not Phase.BROKEN:
@@ -199,6 +223,7 @@ class Acceptor:
             self._core.timers.at(self._core.later(self._reopen.fail()), lambda: self._open_again(options))
             return
         self._reopen.succeed()
+        self._core.structure_changed()
         self.phase = Phase.SERVING
         self.owner.look_again = True
         self.fileno = self.listener.fileno
@@ -226,6 +251,7 @@ class Acceptor:
 
     def _empty_after_grace(self) -> None:
         self.phase = Phase.EMPTYING
+        self._core.structure_changed()
         self._core.timers.at(self._core.later(HANDSHAKE_GRACE), self._close_when_empty)
 
     def _close_when_empty(self) -> None:
@@ -252,6 +278,7 @@ class Acceptor:
     def _finish(self) -> None:
         self._unwatch()
         self.phase = Phase.CLOSED
+        self._core.structure_changed()
         self.listener.close()
         if self._successor is not None:
             self._successor._after_predecessor()

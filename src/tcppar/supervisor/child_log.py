@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tcppar.events import ChildOutput
+from tcppar.supervisor.heritage import ChildLogRecord
 
 if TYPE_CHECKING:
     from tcppar.supervisor.core import Core
@@ -31,12 +32,20 @@ _PATIENCE = 0.1
 _PAUSE = 0.02
 
 
+def _new_ends(*, with_credentials: bool) -> tuple[int, int]:
+    if not with_credentials:
+        return os.pipe()
+    reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    reader.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    return reader.detach(), writer.detach()
+
+
 class ChildLog:
     """Reads lines; `writer` is the descriptor that children get."""
 
     comes_first = True
 
-    def __init__(self, service: str, core: "Core", table: "Table") -> None:
+    def __init__(self, service: str, core: "Core", table: "Table", former: ChildLogRecord | None = None) -> None:
         self._service = service
         self._core = core
         self._table = table
@@ -44,15 +53,13 @@ class ChildLog:
         self._strangers: set[int | None] = set()
         self._bytes_read = 0
         self._behind = False
-        self._socket: socket.socket | None = None
-        if core.features.credentials:
-            reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-            reader.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            self._socket = reader
-            self._reader, self.writer = reader.fileno(), writer.detach()
+        if former is not None:
+            self._reader, self.writer = former.reader, former.writer
+            self._unfinished.update(former.unfinished)
         else:
-            self._reader, self.writer = os.pipe()
+            self._reader, self.writer = _new_ends(with_credentials=core.features.credentials)
         os.set_blocking(self._reader, False)
+        self._socket = socket.socket(fileno=self._reader) if core.features.credentials else None
         core.waiter.register(self)
         core.child_logs.add(self)
 
@@ -60,11 +67,16 @@ class ChildLog:
         """The end that is read."""
         return self._reader
 
+    def describe(self) -> ChildLogRecord:
+        """What a next supervisor must know of it."""
+        return ChildLogRecord(self._reader, self.writer, list(self._unfinished.items()))
+
     def close_writer(self) -> None:
         """No further spawner will get it; the reading ends when the last child has."""
         if self.writer >= 0:
             os.close(self.writer)
             self.writer = -1
+            self._core.structure_changed()
 
     def on_ready(self) -> None:
         """Read what is there, some pieces at the most."""

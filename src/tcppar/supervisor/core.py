@@ -16,6 +16,7 @@ from tcppar.settings import LogFormat
 
 if TYPE_CHECKING:
     from tcppar.supervisor.child_log import ChildLog
+    from tcppar.supervisor.ledger import Ledger
 
 
 class EventLog(Protocol):
@@ -31,6 +32,12 @@ class EventLog(Protocol):
     def use(self, log_format: LogFormat, /) -> None: ...
 
 
+class Forgets(Protocol):
+    """Something that was looked at."""
+
+    def forget(self) -> None: ...
+
+
 @dataclass(slots=True)
 class Counters:
     """What the server did in its life."""
@@ -41,6 +48,10 @@ class Counters:
     strikes: int = 0
     resets: int = 0
     client_faults: int = 0
+
+    def values(self) -> tuple[int, ...]:
+        """All of them, in the order of their declaration."""
+        return self.accepted, self.ended, self.refused, self.strikes, self.resets, self.client_faults
 
 
 # A shortage is looked at again this soon, and ever more seldom: the processor stays idle, and its end is not missed
@@ -61,6 +72,10 @@ class Core:
     timers: Timers = field(default_factory=Timers)
     throttle: Throttle = field(default_factory=Throttle)
     counters: Counters = field(default_factory=Counters)
+    ledger: "Ledger | None" = None
+    """The books for whoever comes after this supervisor, if anybody does."""
+    unsettled: list["Forgets"] = field(default_factory=list)
+    """What was read in this pass and is to be let go of when its consequences are written."""
     child_logs: set["ChildLog"] = field(default_factory=set)
     """Those that can still bring something."""
     short_of_descriptors: bool = False
@@ -68,6 +83,20 @@ class Core:
     accept_failing: bool = False
     """Whether the last accept failed for such a want."""
     _shortage: Backoff = field(default_factory=lambda: Backoff(SHORTAGE_FIRST_DELAY, SHORTAGE_LONGEST_DELAY))
+
+    def structure_changed(self) -> None:
+        """What a next supervisor must know of services, listeners and spawners is different now."""
+        if self.ledger is not None:
+            self.ledger.stale = True
+
+    def settle(self) -> None:
+        """At the end of a pass: what it led to is written, so that a next supervisor need not read it once more."""
+        if self.ledger is not None and (self.unsettled or self.ledger.owes):
+            self.log.flush()
+            self.ledger.settle(self.counters)
+            for looked_at in self.unsettled:
+                looked_at.forget()
+            self.unsettled.clear()
 
     def later(self, seconds: float) -> float:
         """The deadline `seconds` from now, by the clock itself: this pass may have taken long."""

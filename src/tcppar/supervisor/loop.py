@@ -1,23 +1,29 @@
 """The supervisor's loop: wait, accept, hand over, keep house. Starting, reloading and stopping are states of it."""
 
+import os
 import signal
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
 from signal import Signals
 
+import tcppar
 from tcppar.config import Config
 from tcppar.errors import ConfigurationError, SystemRefused, TcpparError
-from tcppar.events import Listening, Reloaded, ReloadFailed, Stopped, Stopping
+from tcppar.events import Listening, Recovered, Reloaded, ReloadFailed, Stopped, Stopping, Upgraded, UpgradeFailed
 from tcppar.policy.strikes import Verdict
 from tcppar.settings import ServerSettings
 from tcppar.supervisor.core import Core
+from tcppar.supervisor.heritage import Heritage
+from tcppar.supervisor.ledger import Ledger
 from tcppar.supervisor.lifeline import Lifeline
 from tcppar.supervisor.reaper import Reaper
-from tcppar.supervisor.rollout import Rollout
+from tcppar.supervisor.rollout import Renewal, Rollout
 from tcppar.supervisor.service import Service
 from tcppar.supervisor.source_watch import SourceWatch
 from tcppar.supervisor.table import Table
+from tcppar.supervisor.takeover import Succession, Takeover, describe
+from tcppar.supervisor.upgrade import Upgrade
 
 CAUGHT = (
     Signals.SIGCHLD,
@@ -25,11 +31,14 @@ CAUGHT = (
     Signals.SIGINT,
     Signals.SIGHUP,
     Signals.SIGUSR1,
+    Signals.SIGUSR2,
 )
 # Their default is to end the process, which nobody who sends them to a server means.
-IGNORED = (Signals.SIGUSR2, Signals.SIGALRM, Signals.SIGVTALRM, Signals.SIGPIPE, Signals.SIGIO)
+IGNORED = (Signals.SIGALRM, Signals.SIGVTALRM, Signals.SIGPIPE, Signals.SIGIO)
 
 _LAST_SECONDS = 2.0
+# How long a slow reader of the log may hold up an upgrade, during which nobody is served.
+_LAST_MOMENT = 0.1
 
 
 class Phase(Enum):
@@ -52,6 +61,7 @@ class Supervisor:
         reread: reads the configuration again (SIGHUP); raises ConfigurationError.
         announce: called once with the addresses, when every listener is open and served.
         lifeline: a descriptor at whose end it stops as after SIGTERM.
+        succession: who came before it, and how the next one comes.
     """
 
     def __init__(
@@ -61,9 +71,11 @@ class Supervisor:
         *,
         reread: Callable[[], Config],
         announce: Callable[[Sequence[str]], None],
+        succession: Succession,
         lifeline: int | None = None,
     ) -> None:
         self._core = core
+        self._succession = succession
         self._reread = reread
         self._announce = announce
         self._lifeline = lifeline
@@ -76,7 +88,11 @@ class Supervisor:
         self._rollout: Rollout | None = None
         self._reload_asked = False
         self._first_config = config
+        self._config = config if succession.left is None else succession.left.config
         self._sources = SourceWatch(core, self._reload)
+        self._upgrade = Upgrade(core, self._reaper, self._replacement_is_ready)
+        self._upgrade_asked = False
+        self._replacement_due = False
         core.waiter.on_strike = self._wait_failed
 
     def run(self) -> None:
@@ -99,6 +115,8 @@ class Supervisor:
             if now >= timers.next_at:
                 timers.run_due(now)
             self._tend()
+            if core.ledger is not None:
+                self._keep_books(core.ledger)
             if now >= log.due_at:
                 log.flush()
         log.finish(_LAST_SECONDS)
@@ -111,7 +129,12 @@ class Supervisor:
             signal.signal(number, signal.SIG_IGN)
         if self._lifeline is not None:
             Lifeline(self._lifeline, self._core.waiter, self._lose_lifeline)
-        self._roll_out(self._first_config)
+        if self._succession.news is not None:
+            self._reaper.hear_of(self._succession.news, os.getppid())
+        if self._succession.left is None:
+            self._roll_out(self._first_config)
+        else:
+            self._take_over(self._succession.left)
         self._tend()  # if it was refused at once, there is nothing to wait for
 
     def _tend(self) -> None:
@@ -119,6 +142,8 @@ class Supervisor:
             service.tend()
         if self._leaving or self._phase is not Phase.SERVING:
             self._let_go()
+        if self._replacement_due and self._rollout is None:
+            self._replace()
 
     # Signals.
 
@@ -129,6 +154,8 @@ class Supervisor:
             self._reset_all("asked for by SIGUSR1")
         elif number == Signals.SIGHUP:
             self._reload()
+        elif number == Signals.SIGUSR2:
+            self._ask_for_upgrade()
         else:
             self._stop(Signals(number).name, again_hurries=number == Signals.SIGINT)
 
@@ -146,7 +173,7 @@ class Supervisor:
 
     # Starting and reloading.
 
-    def _roll_out(self, config: Config) -> None:
+    def _roll_out(self, config: Config, renewal: Renewal = Renewal.AS_NEEDED) -> None:
         self._rollout = Rollout(
             config,
             self._services,
@@ -155,6 +182,7 @@ class Supervisor:
             self._reaper,
             on_ready=self._switch,
             on_refused=self._rollout_refused,
+            renewal=renewal,
         )
         self._rollout.prepare()
 
@@ -173,16 +201,20 @@ class Supervisor:
 
     def _switch(self, rollout: Rollout) -> None:
         switched = rollout.switch()
+        self._config = rollout.config
         self._leaving.extend(switched.leaving)
         self._core.log.use(rollout.config.server.log_format)
         self._watch_sources(rollout.config.server)
         if self._phase is Phase.STARTING:
             self._phase = Phase.SERVING
+            if self._core.ledger is not None:
+                self._keep_books(self._core.ledger)  # whoever hears of it may rely on it
             self._say_listening()
             self._announce(self._addresses())
         else:
-            removed = tuple(service.name for service in switched.leaving)
-            self._core.log.emit(Reloaded(added=switched.added, changed=switched.changed, removed=removed))
+            if rollout.renewal is not Renewal.NOTHING:
+                removed = tuple(service.name for service in switched.leaving)
+                self._core.log.emit(Reloaded(added=switched.added, changed=switched.changed, removed=removed))
             self._say_listening()
         self._rollout_over()
 
@@ -216,6 +248,94 @@ class Supervisor:
         if self._reload_asked:
             self._reload_asked = False
             self._core.timers.at(self._core.now, self._reload)
+        elif self._upgrade_asked:
+            self._core.timers.at(self._core.now, self._ask_for_upgrade)
+
+    # Before and after this supervisor.
+
+    def _take_over(self, left: Heritage) -> None:
+        """Go on in the place of another."""
+        succession, core = self._succession, self._core
+        assert succession.books is not None
+        takeover = Takeover(succession, left, succession.books, core, self._table, self._reaper)
+        takeover.rebuild()
+        if core.ledger is None:
+            succession.books.close()
+        self._services, self._leaving = takeover.serving, takeover.leaving
+        self._phase = Phase.SERVING
+        if succession.upgraded:
+            core.log.emit(
+                Upgraded(version=tcppar.__version__, former_version=left.written_by, connections=len(self._table))
+            )
+        else:
+            core.log.emit(Recovered(outcome=succession.former, pid=os.getpid(), connections=len(self._table)))
+        if left.stopping:
+            self._stop("going on with a stop")
+        elif succession.upgraded:
+            self._roll_out(self._first_config, Renewal.EVERYTHING)
+        else:
+            self._roll_out(left.config, Renewal.NOTHING)
+        if core.ledger is not None:
+            core.ledger.began = True
+
+    def _keep_books(self, ledger: Ledger) -> None:
+        """Note for a next supervisor what this pass has changed. What was said stays to be read until that is done."""
+        if ledger.stale and self._phase is not Phase.STARTING:
+            ledger.save(self._description())
+        self._core.settle()
+
+    def _description(self) -> bytes:
+        return describe(
+            self._core,
+            self._reaper,
+            self._config,
+            self._services.values(),
+            self._leaving,
+            stopping=self._phase is not Phase.SERVING,
+            strangers=self._succession.strangers,
+        )
+
+    def _ask_for_upgrade(self) -> None:
+        self._upgrade_asked = False
+        if self._phase not in (Phase.STARTING, Phase.SERVING):
+            self._core.log.emit(UpgradeFailed(reasons=("a stop is under way",)))
+        elif self._rollout is not None:
+            self._upgrade_asked = True
+        else:
+            self._upgrade.ask(self._description())
+
+    def _replacement_is_ready(self) -> None:
+        self._replacement_due = True
+
+    def _replace(self) -> None:
+        """Let the installed program go on from here."""
+        if self._phase is not Phase.SERVING:
+            self._replacement_due = False
+            self._core.log.emit(UpgradeFailed(reasons=("a stop is under way",)))
+        elif all(spawner.can_be_handed_on for spawner in self._reaper.spawners):
+            self._replacement_due = False
+            self._replace_now()
+
+    def _replace_now(self) -> None:
+        core = self._core
+        ledger = core.ledger or self._copied_books()
+        try:
+            ledger.save(self._description())
+            core.log.finish(_LAST_MOMENT)
+            core.settle()
+            self._succession.replace(ledger)
+        except (OSError, SystemRefused) as error:
+            core.log.emit(UpgradeFailed(reasons=(str(error),)))
+            if core.ledger is None:
+                ledger.close()
+
+    def _copied_books(self) -> Ledger:
+        ledger = Ledger.create()
+        for connection in self._table.all_open():
+            ledger.copy(connection)
+        ledger.go_on_counting(self._table.last_number)
+        ledger.settle(self._core.counters)
+        return ledger
 
     # Stopping.
 

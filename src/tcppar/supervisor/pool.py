@@ -12,10 +12,12 @@ import msgspec
 
 from tcppar.config import ServiceConfig, child_plan
 from tcppar.events import SpawnerDied, SpawnerStarted
+from tcppar.net import channel as channels
 from tcppar.policy import growth
 from tcppar.policy.strikes import Backoff
 from tcppar.records import Busy, ChildPlan, Ended, Failed, Ready, Refused, Report, StderrMode, Taken
 from tcppar.supervisor.child_log import ChildLog
+from tcppar.supervisor.heritage import PoolRecord, WorkerRecord
 from tcppar.supervisor.spawner_process import MOST_OFFERS, SpawnerProcess
 from tcppar.supervisor.table import Connection, Table
 from tcppar.supervisor.taker import Taker, TakerState
@@ -60,12 +62,20 @@ class Pool:
         OSError: a directory or a descriptor that it needs cannot be had.
     """
 
-    def __init__(self, owner: PoolOwner, config: ServiceConfig, core: "Core", table: Table, reaper: "Reaper") -> None:
+    def __init__(
+        self,
+        owner: PoolOwner,
+        config: ServiceConfig,
+        core: "Core",
+        table: Table,
+        reaper: "Reaper",
+        former: PoolRecord | None = None,
+    ) -> None:
         self._owner = owner
         self._core = core
         self._reaper = reaper
         self.take_settings(config)
-        self.plan = _plan_with_directory(config, core)
+        self.plan = _plan_with_directory(config, core, None if former is None else former.directory)
         self.spawners: list[SpawnerProcess] = []
         self.on_first_ready: Callable[[Refused | None], None] | None = None
         self.sources: tuple[str, ...] = ()
@@ -75,7 +85,42 @@ class Pool:
         self._processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._child_log: ChildLog | None = None
         if config.settings.stderr is StderrMode.LOG:
-            self._child_log = ChildLog(config.name, core, table)
+            self._child_log = ChildLog(config.name, core, table, None if former is None else former.child_log)
+        if former is not None:
+            self._go_on(former)
+        core.structure_changed()
+
+    def _go_on(self, former: PoolRecord) -> None:
+        """Take up the spawners that a supervisor before this one has left."""
+        self._retired = former.retired
+        self.sources = tuple(former.sources)
+        for record in former.spawners:
+            spawner = SpawnerProcess(self, self._core, channels.taken_up(record.descriptor), record.pid)
+            spawner.go_on(record)
+            self.spawners.append(spawner)
+            self._reaper.expect(self, spawner)
+
+    def describe(self, *, in_force: bool) -> PoolRecord:
+        """What a next supervisor must know of it."""
+        return PoolRecord(
+            service=self._owner.name,
+            config=self.config,
+            in_force=in_force,
+            retired=self._retired,
+            directory=self.plan.control_directory or "",
+            sources=list(self.sources),
+            child_log=None if self._child_log is None else self._child_log.describe(),
+            spawners=[spawner.describe() for spawner in self.spawners if spawner.state is not TakerState.LOST],
+            workers=self._describe_workers(),
+        )
+
+    def _describe_workers(self) -> list[WorkerRecord]:
+        return []
+
+    @property
+    def takers(self) -> list[Taker]:
+        """All who can have connections of the pool's."""
+        return [*self.spawners]
 
     def take_settings(self, config: ServiceConfig) -> None:
         """Go on with settings that make the same children."""
@@ -93,16 +138,17 @@ class Pool:
         spawner = self._start()
         self.spawners.append(spawner)
         self._reaper.expect(self, spawner)
+        self._core.structure_changed()
         self._core.log.emit(SpawnerStarted(service=self._owner.name, pid=spawner.pid, spawners=len(self.spawners)))
 
     def _start(self) -> SpawnerProcess:
         if self._child_log is not None:
-            return SpawnerProcess(self, self._core, self.plan, self._child_log.writer)
+            return SpawnerProcess.started(self, self._core, self.plan, self._child_log.writer)
         if self.config.settings.stderr is StderrMode.INHERIT:
-            return SpawnerProcess(self, self._core, self.plan, 2)
+            return SpawnerProcess.started(self, self._core, self.plan, 2)
         null = os.open(os.devnull, os.O_WRONLY)
         try:
-            return SpawnerProcess(self, self._core, self.plan, null)
+            return SpawnerProcess.started(self, self._core, self.plan, null)
         finally:
             os.close(null)
 
@@ -180,6 +226,7 @@ class Pool:
             if taker.state is TakerState.STARTING:
                 taker.state = TakerState.READY
             self.sources = report.sources
+            self._core.structure_changed()
             self._restart.succeed()
             self.may_be_small = True
             self._first(None)
@@ -200,6 +247,7 @@ class Pool:
     def on_exit(self, spawner: SpawnerProcess, outcome: str) -> None:
         """A spawner was reaped, and what it had said is read. Its children are not its any more."""
         self.spawners.remove(spawner)
+        self._core.structure_changed()
         self.may_be_small = True
         self._first(Refused(f"its spawner ended, {outcome}"))
         if not self._retired:
@@ -222,6 +270,7 @@ class Pool:
     def retire(self) -> None:
         """Take no more connections; the spawners end with their last children."""
         self._retired = True
+        self._core.structure_changed()
         for spawner in self.spawners:
             spawner.retire()
         if self._child_log is not None:
@@ -234,9 +283,15 @@ class Pool:
             shutil.rmtree(self.plan.control_directory, ignore_errors=True)
 
 
-def _plan_with_directory(config: ServiceConfig, core: "Core") -> ChildPlan:
-    """The plan, with a private directory for control files, owned by the children's user, if it wants them."""
+def _plan_with_directory(config: ServiceConfig, core: "Core", former: str | None) -> ChildPlan:
+    """The plan, with a private directory for control files, owned by the children's user, if it wants them.
+
+    Args:
+        former: the directory of a pool that this one goes on as; empty if it had none.
+    """
     plan = child_plan(config, core.id_prefix, os.environ, options_inherited=core.features.inherited_options)
+    if former is not None:
+        return msgspec.structs.replace(plan, control_directory=former or None)
     if plan.control_file is None:
         return plan
     directory = tempfile.mkdtemp(prefix=f"tcppar-{config.name}-")

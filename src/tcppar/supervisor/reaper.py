@@ -2,6 +2,8 @@
 
 import os
 import signal
+import struct
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from tcppar.child import control_file
 from tcppar.policy import outcome
 from tcppar.records import ChildPlan, Ended, Report, Taken
+from tcppar.supervisor.heritage import PoolRecord
 from tcppar.supervisor.service import signal_group
 from tcppar.supervisor.spawner_process import SpawnerProcess
 from tcppar.supervisor.table import Connection, Table
@@ -20,12 +23,17 @@ if TYPE_CHECKING:
 # Where orphans do not become our children, nobody tells of their end: they are looked at this often.
 _ORPHAN_PERIOD = 1.0
 
+EXIT_NEWS = struct.Struct("<iid")
+"""Process, status as waitpid(2) gives it, seconds of processor time: what one process tells another of an end."""
+_MOST_NEWS = 1024
+
 
 class SpawnerPool(Protocol):
     """Whoever has to know of a spawner's end."""
 
     plan: ChildPlan
 
+    def describe(self, *, in_force: bool) -> PoolRecord: ...
     def on_report(self, taker: Taker, report: Report) -> None: ...
     def on_exit(self, spawner: SpawnerProcess, outcome: str) -> None: ...
 
@@ -38,6 +46,32 @@ class Reaper:
         self._table = table
         self._control_files: dict[int, str] = {}
         self._spawners: dict[int, tuple[SpawnerPool, SpawnerProcess]] = {}
+        self._others: dict[int, Callable[[int], None]] = {}
+        self._adoptive_parent: int | None = None
+
+    def expect_other(self, pid: int, on_exit: Callable[[int], None]) -> None:
+        """Another child of ours: `on_exit` gets its status, as waitpid(2) gives it."""
+        self._others[pid] = on_exit
+
+    @property
+    def control_files(self) -> dict[int, str]:
+        """Those of orphans, by the number of their connection."""
+        return self._control_files
+
+    @property
+    def pools(self) -> list[SpawnerPool]:
+        """All pools with a spawner that lives, each once."""
+        return list({id(pool): pool for pool, _ in self._spawners.values()}.values())
+
+    def hear_of(self, news: int, parent: int) -> None:
+        """Somebody else is told of ends that are ours to know, and passes them on.
+
+        Args:
+            news: the descriptor of a pipe that brings them (`EXIT_NEWS`).
+            parent: the process that orphans come to.
+        """
+        self._adoptive_parent = parent
+        _News(news, self._core, self.note_end)
 
     def expect(self, pool: SpawnerPool, spawner: SpawnerProcess) -> None:
         """This spawner is a child of ours."""
@@ -57,19 +91,32 @@ class Reaper:
                 return
             if pid == 0:
                 return
-            if (entry := self._spawners.pop(pid, None)) is not None:
-                self._spawner_ended(*entry, status)
-            elif (connection := self._table.of_pid(pid)) is not None:
-                self._orphan_ended(connection, Ended(0, status, usage.ru_utime + usage.ru_stime, None))
+            self.note_end(pid, status, usage.ru_utime + usage.ru_stime)
 
-    def _spawner_ended(self, pool: SpawnerPool, spawner: SpawnerProcess, status: int) -> None:
+    def note_end(self, pid: int, status: int | None, cpu_seconds: float) -> None:
+        """A process has ended and is reaped. Its status is None where nobody knows it."""
+        if (entry := self._spawners.pop(pid, None)) is not None:
+            self._spawner_ended(*entry, status)
+        elif (connection := self._table.of_pid(pid)) is not None:
+            self._orphan_ended(connection, Ended(0, status, cpu_seconds, None))
+        elif (on_exit := self._others.pop(pid, None)) is not None and status is not None:
+            on_exit(status)
+
+    def find_the_lost(self) -> None:
+        """After taking over: spawners that died when nobody was there to note it."""
+        for pid in [pid for pid in self._spawners if not _lives(pid)]:
+            self.note_end(pid, None, 0.0)
+
+    def _spawner_ended(self, pool: SpawnerPool, spawner: SpawnerProcess, status: int | None) -> None:
         spawner.read_to_the_end()
         if self._core.features.subreaper:
             self._find_unreported(pool, spawner)
-        pool.on_exit(spawner, outcome.in_words(status))
+        pool.on_exit(spawner, "nobody knows how" if status is None else outcome.in_words(status))
         children, spawner.children = list(spawner.children.values()), {}
         for connection in children:
             connection.holder = None
+            if self._core.ledger is not None:
+                self._core.ledger.orphaned(connection)
             if path := control_file.path_of(pool.plan.control_directory, self._table.id_of(connection)):
                 self._control_files[connection.number] = path
             self.look_after(connection)
@@ -82,10 +129,21 @@ class Reaper:
             f"TCPPAR_CONNECTION_ID={self._table.id_of(connection)}".encode(): number
             for number, connection in spawner.offered.items()
         }
-        for pid in _own_children():
+        for pid in self._own_children():
             if pid not in self._spawners and not self._table.is_open(pid):
                 for variable in _environment_of(pid) & wanted.keys():
                     pool.on_report(spawner, Taken(wanted[variable], pid, 0.0))
+
+    def _own_children(self) -> list[int]:
+        """Processes that can be orphans of our spawners."""
+        adopted = [] if self._adoptive_parent is None else _children_of(self._adoptive_parent)
+        return [*_children_of(os.getpid()), *adopted]
+
+    def child_of(self, connection: Connection) -> int | None:
+        """The process that serves a connection, though nobody has told of it; None if there is none."""
+        wanted = f"TCPPAR_CONNECTION_ID={self._table.id_of(connection)}".encode()
+        found = (pid for pid in self._own_children() if pid not in self._spawners and not self._table.is_open(pid))
+        return next((pid for pid in found if wanted in _environment_of(pid)), None)
 
     def _orphan_ended(self, connection: Connection, ended: Ended) -> None:
         # It may be that its spawner is dead and not reaped yet: then it holds the connection still.
@@ -117,10 +175,42 @@ class Reaper:
         self._core.timers.at(self._core.later(_ORPHAN_PERIOD), partial(self._ask_for, connection))
 
 
-def _own_children() -> list[int]:
-    """Process ids of our children (proc(5)); none where the system does not list them."""
+class _News:
+    """Ends of processes that somebody else has reaped."""
+
+    def __init__(self, descriptor: int, core: "Core", on_end: Callable[[int, int | None, float], None]) -> None:
+        self._descriptor = descriptor
+        self._core = core
+        self._on_end = on_end
+        core.waiter.register(self)
+
+    def fileno(self) -> int:
+        """The pipe."""
+        return self._descriptor
+
+    def on_ready(self) -> None:
+        """Read what has come: whole records, for a pipe does not part what is so small (pipe(7))."""
+        news = os.read(self._descriptor, EXIT_NEWS.size * _MOST_NEWS)
+        if not news:
+            self._core.waiter.unregister(self)  # the keeper is gone; there is nobody after us then
+        for pid, status, cpu_seconds in EXIT_NEWS.iter_unpack(news):
+            self._on_end(pid, status, cpu_seconds)
+
+
+def _lives(pid: int) -> bool:
     try:
-        return [int(word) for word in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # as somebody else
+    return True
+
+
+def _children_of(pid: int) -> list[int]:
+    """Process ids of a process's children (proc(5)); none where the system does not list them."""
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
 

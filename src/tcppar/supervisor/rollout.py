@@ -7,6 +7,7 @@ refused before that, what was prepared is taken back, and what runs has not noti
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,14 @@ def _place(service: str, address: Address) -> Place:
     return address, service if address.chosen_by_system else ""
 
 
+class Renewal(Enum):
+    """Which services get new spawners."""
+
+    AS_NEEDED = "those whose children would be different, and all that have a handler, for its code may be"
+    EVERYTHING = "all: the spawners' own code may be different"
+    NOTHING = "none, and only what is missing is opened and started"
+
+
 @dataclass(frozen=True, slots=True)
 class Switched:
     """What a rollout changed. `leaving` are the services that were removed, to be tended until they are finished."""
@@ -55,6 +64,7 @@ class Rollout:
         config: what is wanted.
         running: the services in operation, by name; changed by `switch` only.
         on_ready: called when everything is prepared.
+        renewal: which spawners are replaced.
         on_refused: called with the reasons when it cannot be, and whether they are mistakes of the user's; everything
             is as before.
     """
@@ -69,7 +79,9 @@ class Rollout:
         *,
         on_ready: Callable[["Rollout"], None],
         on_refused: Callable[[list[str], bool], None],
+        renewal: Renewal = Renewal.AS_NEEDED,
     ) -> None:
+        self.renewal = renewal
         self.config = config
         self._running = running
         self._core = core
@@ -130,6 +142,8 @@ class Rollout:
             ) from error
 
     def _same_children(self, old: ServiceConfig, new: ServiceConfig) -> bool:
+        if self.renewal is not Renewal.AS_NEEDED:
+            return self.renewal is Renewal.NOTHING
         if new.settings.handler is not None:
             return False  # the settings may be as they were, but not the code
         inherited = self._core.features.inherited_options

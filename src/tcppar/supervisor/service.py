@@ -11,12 +11,16 @@ from tcppar.net.listener import Accepted
 from tcppar.net.opening import ListenerOptions
 from tcppar.policy import admission, faults
 from tcppar.policy.admission import Verdict
+from tcppar.policy.idleness import Limits
 from tcppar.policy.life import EndedBy, State, step
 from tcppar.policy.strikes import Backoff
 from tcppar.records import Busy, Ended, Failed, Taken
 from tcppar.settings import WhenFull
-from tcppar.supervisor.acceptor import Acceptor
+from tcppar.supervisor.acceptor import Acceptor, Phase
 from tcppar.supervisor.core import SHORTAGE_FIRST_DELAY, SHORTAGE_LONGEST_DELAY, Core
+from tcppar.supervisor.heritage import ServiceRecord
+from tcppar.supervisor.idleness import IdleWatch
+from tcppar.supervisor.lingering import Lingering
 from tcppar.supervisor.pool import Pool
 from tcppar.supervisor.table import Connection, Table
 from tcppar.supervisor.taker import Taker
@@ -33,6 +37,7 @@ class Service:
 
     Attributes:
         active: connections from their accept to their end record.
+        linger: for how many seconds a connection outlives its child, for its client's sake; None if it does not.
     """
 
     def __init__(self, config: ServiceConfig, core: Core, table: Table) -> None:
@@ -50,6 +55,9 @@ class Service:
         self._last_shortage = "no spawner could take it"
         self._shortage = Backoff(SHORTAGE_FIRST_DELAY, SHORTAGE_LONGEST_DELAY)
         self._aging: dict[int, Connection] = {}
+        self._idle_watch = IdleWatch(self.name, core, self.end_by)
+        self._lingering = Lingering(core)
+        self.linger: float | None = None
         self._ending = False
         self._wanted = False
         self.look_again = True
@@ -73,6 +81,7 @@ class Service:
     def put_in_force(self, config: ServiceConfig, pool: Pool) -> None:
         """Go on with other settings. The old spawners keep their children; whoever waits goes to the new ones."""
         former, self._pool, self._config = self._pool, pool, config
+        self._core.structure_changed()
         pool.take_settings(config)
         self._room = config.settings.max_connections
         self._lifetime = config.settings.max_lifetime
@@ -81,6 +90,33 @@ class Service:
         for acceptor in self.acceptors:
             acceptor.tolerate(config.settings.strikes)
         self._watch_lifetimes()
+        self.linger = config.settings.linger
+        limits = Limits(config.settings.idle_timeout, config.settings.end_when_client_gone)
+        taken = (connection for connection in self._table.of_service(self) if connection.state is State.TAKEN)
+        self._idle_watch.take_limits(limits, taken)
+
+    # Going on in the place of a supervisor before this one.
+
+    def describe(self, *, leaving: bool) -> ServiceRecord:
+        """What a next supervisor must know of it, but for its pools."""
+        open_ones = [acceptor for acceptor in self.acceptors if acceptor.phase in (Phase.SERVING, Phase.EMPTYING)]
+        return ServiceRecord(self._config, leaving, [acceptor.describe() for acceptor in open_ones])
+
+    def take_over(self, connection: Connection) -> None:
+        """Take a connection of a supervisor before this one. They come in the order of their numbers."""
+        self.active += 1
+        if connection.state is State.TAKEN:
+            if self._lifetime is not None:
+                self._aging[connection.number] = connection
+                self._watch_lifetimes()
+            if self._idle_watch.on:
+                self._idle_watch.begin(connection)
+            if connection.ended_by is not None:
+                self._end_now(connection)
+        else:
+            self._in_hand += 1
+            if connection.state is State.WAITING:
+                self._waiting.append(connection)
 
     @property
     def listener_options(self) -> ListenerOptions:
@@ -176,6 +212,8 @@ class Service:
             self._aging[number] = connection
             if len(self._aging) == 1:
                 self._watch_lifetimes()
+        if self._idle_watch.on:
+            self._idle_watch.begin(connection)
         if connection.ended_by is not None:
             self._end_now(connection)
 
@@ -191,6 +229,8 @@ class Service:
         """An offer was not taken: the connection waits again, before those that came after it."""
         connection.state = step(connection.state, State.WAITING)
         connection.holder = None
+        if self._core.ledger is not None:
+            self._core.ledger.waits(connection)
         if connection.ended_by is not None:
             self._refuse(connection, connection.ended_by)
         else:
@@ -230,15 +270,26 @@ class Service:
         """A child has ended."""
         if self._aging:
             self._aging.pop(connection.number, None)
-        self.active -= 1
-        self._table.end(connection, ended)
+        if self._idle_watch.on:
+            self._idle_watch.forget(connection)
+        self._end(connection, ended)
 
     def end_untaken(self, connection: Connection, ended: Ended) -> None:
         """A connection was served before anybody asked whether it had been taken."""
         self._in_hand -= 1
         if self._shortage.failing:
             self._shortage.succeed()
+        self._end(connection, ended)
+
+    def let_linger(self, descriptor: int) -> None:
+        """A connection of which the child had ended under a supervisor before this one."""
+        self._lingering.begin(descriptor, self.linger or 0.0)
+
+    def _end(self, connection: Connection, ended: Ended) -> None:
         self.active -= 1
+        if self.linger is not None and connection.descriptor is not None:
+            descriptor, connection.descriptor = connection.descriptor, None
+            self._lingering.begin(descriptor, self.linger)
         self._table.end(connection, ended)
 
     def _refuse(self, connection: Connection, reason: EndedBy, detail: str = "") -> None:
@@ -268,6 +319,8 @@ class Service:
         """End a connection by a rule: SIGTERM to its child's process group, and SIGKILL after kill_timeout."""
         if connection.ended_by is None:
             connection.ended_by = rule
+            if self._core.ledger is not None:
+                self._core.ledger.ruled(connection, rule)
         if connection.state is State.TAKEN:
             self._end_now(connection)
         elif connection.state is State.WAITING:
@@ -284,6 +337,7 @@ class Service:
     def leave(self) -> None:
         """Stop listening: what is queued is still served, and children have all their time."""
         self._ending = True
+        self._core.structure_changed()
         for acceptor in list(self.acceptors):
             acceptor.retire()
 
@@ -303,13 +357,15 @@ class Service:
     def kill(self) -> None:
         """End all connections at once."""
         self.terminate()
+        self.linger = None
+        self._lingering.give_up()
         for connection in self._table.of_service(self):
             _kill_if_open(connection)
 
     @property
     def finished(self) -> bool:
         """Whether it was told to stop, and nothing of it is left but spawners."""
-        return self._ending and not self.acceptors and self.active == 0
+        return self._ending and not self.acceptors and self.active == 0 and not self._lingering
 
     def dismiss(self) -> None:
         """Let the spawners go; only when finished."""

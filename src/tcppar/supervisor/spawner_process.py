@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,14 @@ MOST_OFFERS = 6
 class SpawnerProcess(Taker):
     """A running spawner."""
 
-    def __init__(self, owner: TakerOwner, core: "Core", plan: ChildPlan, stderr: int) -> None:
-        """Start it.
+    def __init__(self, owner: TakerOwner, core: "Core", end: socket.socket, pid: int) -> None:
+        super().__init__(owner, core, end)
+        self.pid = pid
+        core.waiter.register(self)
+
+    @classmethod
+    def started(cls, owner: TakerOwner, core: "Core", plan: ChildPlan, stderr: int) -> "SpawnerProcess":
+        """Start one.
 
         Args:
             stderr: the descriptor that becomes its descriptor 2, and so its children's.
@@ -35,17 +42,17 @@ class SpawnerProcess(Taker):
         """
         ours, its = channels.pair()
         try:
-            self.pid = start(its.fileno(), stderr)
+            pid = start(its.fileno(), stderr)
         except OSError:
             ours.close()
             raise
         finally:
             its.close()
-        super().__init__(owner, core, ours)
+        spawner = cls(owner, core, ours, pid)
         # The plan may be larger than the channel's buffer: this once we wait until the spawner reads it.
-        self._channel.send(plan)
+        spawner._channel.send(plan)
         ours.setblocking(False)
-        core.waiter.register(self)
+        return spawner
 
     def deliver(self, connection: Connection, number: signal.Signals) -> None:
         """Let it send a signal to the process group of one of its children."""

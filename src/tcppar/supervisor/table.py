@@ -29,7 +29,7 @@ class Connection(Struct, eq=False, gc=False):
     """One connection.
 
     Attributes:
-        descriptor: the supervisor's copy; None once a child has it.
+        descriptor: the supervisor's copy; None once a child has it, unless its service lingers.
         holder: the spawner or worker that was asked, or whose child it is; None while it waits, and for an orphan.
         accepted: what was known when it was accepted.
     """
@@ -45,6 +45,7 @@ class Connection(Struct, eq=False, gc=False):
     pid: int = 0
     spawn_seconds: float = 0.0
     ended_by: EndedBy | None = None
+    slot: int = -1
 
     @property
     def endpoints(self) -> Endpoints:
@@ -78,7 +79,28 @@ class Table:
         connection = Connection(number, service, accepted, now, now, accepted.descriptor)
         self._open[number] = connection
         self._core.counters.accepted += 1
+        if self._core.ledger is not None:
+            self._core.ledger.enter(connection)
         return connection
+
+    def take_over(self, connection: Connection) -> None:
+        """Enter a connection of a supervisor before this one."""
+        self._open[connection.number] = connection
+        if connection.state is _TAKEN:
+            self._by_pid[connection.pid] = connection
+
+    @property
+    def last_number(self) -> int:
+        """The number of the connection that was entered last."""
+        return self._last_number
+
+    def all_open(self) -> list[Connection]:
+        """All open connections, in the order of their numbers."""
+        return [self._open[number] for number in sorted(self._open)]
+
+    def go_on_counting(self, last_number: int) -> None:
+        """Number new connections after those of a supervisor before this one."""
+        self._last_number = max(self._last_number, last_number)
 
     def get(self, number: int) -> Connection | None:
         """The connection of that number, unless it has ended."""
@@ -94,11 +116,13 @@ class Table:
         return [connection for connection in self._open.values() if connection.service is service]
 
     def taken(self, connection: Connection, taken: Taken) -> None:
-        """A child has it: only now is our copy closed."""
-        assert connection.state is _OFFERED and connection.descriptor is not None
+        """A child has it: only now is our copy closed, unless it is kept for an orderly end."""
+        assert connection.state is _OFFERED
         connection.state = _TAKEN
-        os.close(connection.descriptor)
-        connection.descriptor = None
+        if self._core.ledger is not None:
+            self._core.ledger.taken(connection, taken.pid, taken.spawn_seconds)
+        if connection.service.linger is None:
+            connection.close_copy()
         connection.pid = taken.pid
         connection.spawn_seconds = taken.spawn_seconds
         self._by_pid[taken.pid] = connection
@@ -134,6 +158,8 @@ class Table:
         """The only place that takes a connection out of the books."""
         connection.state = step(connection.state, _ENDED)
         del self._open[connection.number]
+        if self._core.ledger is not None:
+            self._core.ledger.ended(connection)
         if connection.descriptor is not None:
             connection.close_copy()
         if self._by_pid.get(connection.pid) is connection:

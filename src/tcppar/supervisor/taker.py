@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from tcppar.net.channel import Channel, ChannelClosed
-from tcppar.records import Offer, Order, Report, Retire
+from tcppar.records import Busy, Ended, Failed, Offer, Order, Report, Retire, Taken
+from tcppar.supervisor.heritage import TakerRecord
 from tcppar.supervisor.table import Connection
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class TakerOwner(Protocol):
 _FULL_CHANNEL_PAUSE = 0.005
 
 _decoder = msgspec.msgpack.Decoder(list[Report])
+_encoder = msgspec.msgpack.Encoder()
+_order_decoder = msgspec.msgpack.Decoder(Order)
 
 
 class Taker:
@@ -46,6 +49,7 @@ class Taker:
         end: our end of the channel.
 
     Attributes:
+        pid: its process; a worker's is 0 until it is known.
         offered: connections it was asked to take, by number, not answered yet.
         children: connections that it has, or whose child it has made, by number.
         leaving: whether it was told to end, or has said that it does.
@@ -55,11 +59,13 @@ class Taker:
         self._owner = owner
         self._core = core
         self.state = TakerState.STARTING
+        self.pid = 0
         self.offered: dict[int, Connection] = {}
         self.children: dict[int, Connection] = {}
         self._channel: Channel[list[Report]] = Channel(end, _decoder)
         self.leaving = False
         self.left_unread = False
+        self._may_repeat = False
         self._outbox: deque[tuple[Order, socket.socket | None]] = deque()
         self.fileno = end.fileno
 
@@ -69,16 +75,34 @@ class Taker:
         Raises:
             OSError: it could not be asked; the connection is still the caller's.
         """
+        ledger = self._core.ledger
+        if ledger is not None:
+            ledger.offering(connection, self.fileno())
+        self._send_offer(connection, again=False)
+        if ledger is not None:
+            ledger.offered(connection)
+        self.offered[connection.number] = connection
+        connection.holder = self
+
+    def offer_once_more(self, connection: Connection) -> None:
+        """Ask it to take a connection, unless it was asked already, which nobody knows.
+
+        Raises:
+            OSError: it could not be asked.
+        """
+        self._send_offer(connection, again=True)
+        if self._core.ledger is not None:
+            self._core.ledger.offered(connection)
+
+    def _send_offer(self, connection: Connection, *, again: bool) -> None:
         assert connection.descriptor is not None
+        accepted = connection.accepted
         try:
             self._channel.send(
-                Offer(connection.number, connection.accepted.endpoints, connection.accepted.credentials),
-                connection.descriptor,
+                Offer(connection.number, accepted.endpoints, accepted.credentials, again), connection.descriptor
             )
         except ChannelClosed as error:
             raise BrokenPipeError(errno.EPIPE, str(error)) from error
-        self.offered[connection.number] = connection
-        connection.holder = self
 
     def deliver(self, connection: Connection, number: signal.Signals) -> None:
         """Let a signal be sent to the process group of the child that has a connection."""
@@ -114,9 +138,17 @@ class Taker:
         self._read()
 
     def _read(self) -> bool:
-        """Read what is there; whether there was anything."""
+        """Read what is there; whether there was anything.
+
+        For the sake of a next supervisor, it is let go of only when what it led to is written (`Core.unsettled`).
+        """
         try:
-            batches = self._channel.receive()
+            if self._core.ledger is None:
+                batches = self._channel.receive()
+            else:
+                self._channel.forget()
+                self._core.unsettled.append(self._channel)
+                batches = self._channel.look()
         except BlockingIOError:
             return False
         except (ChannelClosed, OSError) as error:
@@ -125,7 +157,17 @@ class Taker:
         on_report = self._owner.on_report
         for batch in batches:
             for report in batch:
-                on_report(self, report)
+                if not self._may_repeat or self._is_news(report):
+                    on_report(self, report)
+        self._may_repeat = False
+        return True
+
+    def _is_news(self, report: Report) -> bool:
+        """Whether a report was not acted upon by a supervisor that died before it could let go of it."""
+        if isinstance(report, Taken | Busy | Failed):
+            return report.number in self.offered or report.number < 0
+        if isinstance(report, Ended):
+            return report.number in self.children or report.number in self.offered or report.number < 0
         return True
 
     def read_to_the_end(self) -> None:
@@ -141,10 +183,33 @@ class Taker:
         if self.state in (TakerState.STARTING, TakerState.READY):
             self.state = TakerState.RETIRING
             self.leaving = True
+            self._core.structure_changed()
             self._order_to_retire()
 
     def _order_to_retire(self) -> None:
         self.post(Retire())
+
+    # Handing on to a next supervisor.
+
+    @property
+    def can_be_handed_on(self) -> bool:
+        """Whether nothing of what it said is here in part."""
+        return self._channel.is_between_frames
+
+    def describe(self) -> TakerRecord:
+        """What a next supervisor must know of it, but for its connections."""
+        outbox = [
+            (_encoder.encode(order), None if passed is None else passed.fileno()) for order, passed in self._outbox
+        ]
+        return TakerRecord(self.fileno(), self.pid, self.state.name, self.leaving, outbox)
+
+    def go_on(self, former: TakerRecord) -> None:
+        """Take up what a supervisor before this one has left."""
+        self.state = TakerState[former.state]
+        self.leaving = former.leaving
+        self._may_repeat = True
+        for order, passed in former.outbox:
+            self.post(_order_decoder.decode(order), None if passed is None else socket.socket(fileno=passed))
 
     @property
     def can_deliver(self) -> bool:
@@ -163,6 +228,11 @@ class Taker:
         """
         self.left_unread = unread
         if self.state is not TakerState.LOST:
+            if self._core.ledger is not None:
+                # Its channel's number may soon be another's.
+                for connection in (*self.children.values(), *self.offered.values()):
+                    self._core.ledger.orphaned(connection)
+                self._core.structure_changed()
             self._core.waiter.unregister(self)
             self._channel.close()
             self.state = TakerState.LOST

@@ -4,8 +4,10 @@ from typing import TYPE_CHECKING
 
 from tcppar.config import ServiceConfig
 from tcppar.events import WorkerEnded, WorkerStarted
+from tcppar.net import channel as channels
 from tcppar.policy import outcome, staffing
 from tcppar.records import Busy, Ended, Failed, Leaving, Ready, Report, Taken
+from tcppar.supervisor.heritage import PoolRecord, WorkerRecord
 from tcppar.supervisor.pool import Pool, PoolOwner
 from tcppar.supervisor.spawner_process import SpawnerProcess
 from tcppar.supervisor.table import Connection, Table
@@ -25,7 +27,15 @@ _LONGEST_UNTAKEN = 0.01
 class WorkerPool(Pool):
     """A pool whose spawner makes workers. Who has had the last connection gets the next: it is the warmest."""
 
-    def __init__(self, owner: PoolOwner, config: ServiceConfig, core: "Core", table: Table, reaper: "Reaper") -> None:
+    def __init__(
+        self,
+        owner: PoolOwner,
+        config: ServiceConfig,
+        core: "Core",
+        table: Table,
+        reaper: "Reaper",
+        former: PoolRecord | None = None,
+    ) -> None:
         self.workers: dict[int, WorkerProcess] = {}
         self._idle: list[WorkerProcess] = []
         self._last_number = 0
@@ -33,7 +43,34 @@ class WorkerPool(Pool):
         self._takings_watched = False
         self._growth_watched = False
         self._table = table
-        super().__init__(owner, config, core, table, reaper)
+        super().__init__(owner, config, core, table, reaper, former)
+
+    def _go_on(self, former: PoolRecord) -> None:
+        super()._go_on(former)
+        spawners = {spawner.pid: spawner for spawner in self.spawners}
+        for record in former.workers:
+            self._last_number = min(self._last_number, record.number)
+            if (spawner := spawners.get(record.spawner)) is not None:
+                end = channels.taken_up(record.taker.descriptor)
+                worker = WorkerProcess(self, self._core, end, record.number, spawner)
+                worker.go_on_as_worker(record)
+                self.workers[record.number] = worker
+
+    def _describe_workers(self) -> list[WorkerRecord]:
+        return [worker.describe_worker() for worker in self.workers.values() if worker.state is not TakerState.LOST]
+
+    @property
+    def takers(self) -> list[Taker]:
+        """All who can have connections of the pool's."""
+        return [*self.workers.values()]
+
+    def find_idle(self) -> None:
+        """After taking over: who has no connection is idle; of the others, what they have read is looked for."""
+        for worker in self.workers.values():
+            if not worker.offered and not worker.children:
+                self._is_idle(worker)
+            elif worker.offered and self._core.features.tells_unread and not self._takings_watched:
+                self._watch_takings()
 
     def take_settings(self, config: ServiceConfig) -> None:
         """Go on with settings that make the same workers."""
@@ -119,7 +156,8 @@ class WorkerPool(Pool):
 
     def _hire(self, spawner: SpawnerProcess) -> None:
         self._last_number -= 1
-        self.workers[self._last_number] = WorkerProcess(self, self._core, self._last_number, spawner)
+        self._core.structure_changed()
+        self.workers[self._last_number] = WorkerProcess.hired(self, self._core, self._last_number, spawner)
         if len(self.workers) > self._bounds.least and not self._dismissals_watched:
             self._watch_dismissals()
 
@@ -154,6 +192,7 @@ class WorkerPool(Pool):
         elif isinstance(report, Taken):
             if (worker := self.workers.get(report.number)) is not None:
                 worker.pid = report.pid
+                self._core.structure_changed()
                 self._core.log.emit(WorkerStarted(service=self._owner.name, pid=report.pid, workers=len(self.workers)))
         elif isinstance(report, Ended):
             self._worker_ended(report)
@@ -185,11 +224,13 @@ class WorkerPool(Pool):
             if worker.state is TakerState.STARTING:
                 worker.state = _READY
                 worker.began = True
+                self._core.structure_changed()
                 self._restart.succeed()
                 self._is_idle(worker)
         elif isinstance(report, Leaving):
             worker.state = TakerState.RETIRING
             worker.leaving = True
+            self._core.structure_changed()
 
     def _not_made(self, report: Busy | Failed) -> None:
         if (worker := self.workers.get(report.number)) is not None:
@@ -238,6 +279,7 @@ class WorkerPool(Pool):
     def _forget(self, worker: WorkerProcess) -> None:
         self.workers.pop(worker.number, None)
         self.may_be_small = True
+        self._core.structure_changed()
 
     def on_exit(self, spawner: SpawnerProcess, outcome: str) -> None:
         """The spawner is dead. Its workers serve the connections that they have to the end, and no more."""

@@ -2,10 +2,12 @@
 
 import os
 import signal
+import socket
 from typing import TYPE_CHECKING, Protocol
 
 from tcppar.net import channel as channels
 from tcppar.records import Deliver, Hire
+from tcppar.supervisor.heritage import WorkerRecord
 from tcppar.supervisor.spawner_process import SpawnerProcess
 from tcppar.supervisor.table import Connection
 from tcppar.supervisor.taker import Taker, TakerOwner, TakerState
@@ -29,33 +31,49 @@ class WorkerProcess(Taker):
 
     Attributes:
         began: whether it has ever been ready.
-        pid: 0 until the spawner has told it.
         idle_since: in monotonic seconds.
     """
 
-    def __init__(self, owner: WorkerOwner, core: "Core", number: int, spawner: SpawnerProcess) -> None:
-        """Have it made.
+    def __init__(
+        self, owner: WorkerOwner, core: "Core", end: socket.socket, number: int, spawner: SpawnerProcess
+    ) -> None:
+        super().__init__(owner, core, end)
+        self._hirer = owner
+        self.number = number
+        self.spawner = spawner
+        self.began = False
+        self._owes_order = False
+        self.idle_since = core.now
+        core.waiter.register(self)
+
+    @classmethod
+    def hired(cls, owner: WorkerOwner, core: "Core", number: int, spawner: SpawnerProcess) -> "WorkerProcess":
+        """Have one made.
 
         Raises:
             OSError: no descriptor is left.
         """
         ours, its = channels.pair()
         ours.setblocking(False)
-        super().__init__(owner, core, ours)
-        self._hirer = owner
-        self.number = number
-        self.spawner = spawner
-        self.pid = 0
-        self.began = False
-        self._owes_order = False
-        self.idle_since = core.now
-        core.waiter.register(self)
+        worker = cls(owner, core, ours, number, spawner)
         spawner.post(Hire(number, tells=not core.features.tells_unread), its)
+        return worker
 
     @property
     def can_deliver(self) -> bool:
         """A signal reaches it as long as its process can be named."""
         return self.spawner.state is not TakerState.LOST or self.pid != 0
+
+    def describe_worker(self) -> WorkerRecord:
+        """What a next supervisor must know of it, but for its connection."""
+        return WorkerRecord(self.describe(), self.number, self.spawner.pid, self.began, self._owes_order)
+
+    def go_on_as_worker(self, former: WorkerRecord) -> None:
+        """Take up what a supervisor before this one has left."""
+        self.pid = former.taker.pid
+        self.began = former.began
+        self._owes_order = former.owes_order
+        self.go_on(former.taker)
 
     def _order_to_retire(self) -> None:
         # It waits until the worker has read what it was offered: an order behind an offer would look like one unread.

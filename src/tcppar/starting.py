@@ -1,0 +1,139 @@
+"""Starting a supervisor: the first one, the one after an upgrade, or one for a keeper whose last one died."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import NoReturn
+
+from tcppar.config import Config
+from tcppar.errors import SystemRefused
+from tcppar.keeper import REPLACE, REPLACED, Keeper, Kept
+from tcppar.net import notify, platform
+from tcppar.net.platform import Features
+from tcppar.net.waiter import Waiter
+from tcppar.observe.log import Log
+from tcppar.policy.strikes import Strikes
+from tcppar.supervisor import heritage, upgrade
+from tcppar.supervisor.core import Core
+from tcppar.supervisor.ledger import Ledger
+from tcppar.supervisor.loop import CAUGHT, Supervisor
+from tcppar.supervisor.takeover import Succession
+from tcppar.supervisor.upgrade import Left
+
+_TOLERATED_WAIT_STRIKES = 3
+
+
+class Starting:
+    """One start.
+
+    Args:
+        read: reads the configuration; raises ConfigurationError.
+        keep: whether there is to be a keeper; None: if this is process 1, and the system can.
+        lifeline: a descriptor at whose end the server stops.
+
+    Attributes:
+        is_first: whether no other program has served in this process before.
+        ready: the descriptor that is told when the server is ready.
+        failure: the descriptor that is told if it never will be.
+    """
+
+    def __init__(self, read: Callable[[], Config], *, keep: bool | None, lifeline: int | None) -> None:
+        self._read = read
+        self._keep = keep
+        self._lifeline = lifeline
+        self._left = Left.from_environment(os.environ)
+        os.environ.pop(upgrade.HERITAGE, None)
+        self.is_first = self._left is None
+        self.ready: int | None = None
+        self.failure: int | None = None
+
+    def run(self) -> None:
+        """Serve until a stop is asked for and done.
+
+        Raises:
+            SystemRefused, ConfigurationError: it cannot start.
+        """
+        features = platform.detect()
+        if self._left is not None:
+            upgrade.keep_to_ourselves()
+        if self._keep is None:
+            self._keep = os.getpid() == 1 and features.shared_descriptors
+        if self._keep:
+            if not features.shared_descriptors:
+                raise SystemRefused("--keep: a keeper needs Linux, where two processes can share their descriptors")
+            if self.is_first:
+                self._read()  # mistakes are told before anything is started
+            kept = Keeper(self._left).run()
+            sys.excepthook = _say_and_exit_at_once
+            if kept.former:
+                self.ready = self.failure = None
+            succession = self._after_keeper(kept)
+        else:
+            succession = self._alone()
+        self._supervise(succession, features)
+
+    def _alone(self) -> Succession:
+        found = platform.open_descriptors()
+        books = None if self._left is None else Ledger(self._left.ledger)
+        return Succession(
+            found=found,
+            kept=self._ours() | (set() if books is None else {books.descriptor}),
+            replace=lambda ledger: upgrade.replace_program(Left(ledger.descriptor), set(CAUGHT)),
+            books=books,
+            left=None if books is None else heritage.left_in(books),
+            upgraded=books is not None,
+        )
+
+    def _after_keeper(self, kept: Kept) -> Succession:
+        books = Ledger(kept.ledger)
+        return Succession(
+            found=kept.found,
+            kept=self._ours() | {kept.ledger, *kept.news},
+            replace=lambda ledger: _exit_at_once(REPLACE),
+            books=books,
+            left=heritage.left_in(books),
+            former=kept.former,
+            upgraded=kept.former == REPLACED,
+            news=kept.news[0],
+        )
+
+    def _ours(self) -> set[int]:
+        given = {number for number in (self._lifeline, self.ready, self.failure) if number is not None}
+        return {0, 1, 2} | given
+
+    def _supervise(self, succession: Succession, features: Features) -> None:
+        left = succession.left
+        # What is in the file now counts after an upgrade; after a crash, what was in force.
+        config = self._read() if left is None or succession.upgraded else left.config
+        log = Log(2, config.server.log_format)
+        waiter = Waiter(use_epoll=features.epoll, strikes=Strikes(_TOLERATED_WAIT_STRIKES))
+        prefix = os.urandom(4).hex() if left is None else left.id_prefix
+        core = Core(waiter=waiter, log=log, features=features, id_prefix=prefix)
+        core.ledger = succession.books if self._keep else None
+        if features.subreaper:
+            platform.become_subreaper()
+
+        def announce(addresses: Sequence[str]) -> None:
+            log.flush()
+            notify.notify_manager("READY=1")
+            if self.ready is not None:
+                notify.write_ready_line(self.ready, addresses)
+
+        Supervisor(
+            config, core, reread=self._read, announce=announce, succession=succession, lifeline=self._lifeline
+        ).run()
+
+
+def _exit_at_once(code: int) -> NoReturn:
+    """End a supervisor that has a keeper, and is not done. An interpreter that ends in order closes what its objects
+    have open, and the table of descriptors is the keeper's too.
+    """
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _say_and_exit_at_once(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What an error that nobody has caught does to such a supervisor (sys.excepthook)."""
+    sys.__excepthook__(kind, error, trace)
+    _exit_at_once(1)

@@ -1,0 +1,147 @@
+"""What a supervisor leaves to the next one, but for the connections themselves (ledger.py): plain records.
+
+They are written by one version and read by another, after an upgrade: names are kept with the values, so that what a
+newer version adds has its default where it is missing. What cannot be read so needs another VERSION.
+"""
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+import tcppar
+from tcppar.config import Config, ServiceConfig, from_text
+from tcppar.errors import SystemRefused
+
+if TYPE_CHECKING:
+    from tcppar.supervisor.ledger import Ledger
+
+VERSION = 1
+
+
+class ListenerRecord(Struct, frozen=True):
+    """An acceptor and its listener.
+
+    Attributes:
+        address: what the user asked for.
+        emptying: whether new clients go elsewhere, and it is closed when its queue is empty.
+        successor: the descriptor of the listener that came in its place by a reset.
+    """
+
+    descriptor: int
+    address: str
+    inherited: bool
+    emptying: bool
+    successor: int | None
+
+
+class ServiceRecord(Struct, frozen=True):
+    """A service; `leaving` if it was removed, and only its connections are still served."""
+
+    config: ServiceConfig
+    leaving: bool
+    listeners: list[ListenerRecord]
+
+
+class TakerRecord(Struct, frozen=True):
+    """A spawner: its process and our end of its channel.
+
+    Attributes:
+        state: the name of its TakerState.
+        outbox: orders that found no room in the channel yet, encoded, and descriptors that go with them.
+    """
+
+    descriptor: int
+    pid: int
+    state: str
+    leaving: bool
+    outbox: list[tuple[bytes, int | None]]
+
+
+class WorkerRecord(Struct, frozen=True):
+    """A worker: what its spawner knows it by, and the spawner's process."""
+
+    taker: TakerRecord
+    number: int
+    spawner: int
+    began: bool
+    owes_order: bool
+
+
+class ChildLogRecord(Struct, frozen=True):
+    """Where children's descriptor 2 leads, and lines of which the end has not been read."""
+
+    reader: int
+    writer: int
+    unfinished: list[tuple[int | None, bytes]]
+
+
+class PoolRecord(Struct, frozen=True):
+    """The spawners of a service that share one plan.
+
+    Attributes:
+        in_force: whether new connections go to it.
+        directory: where control files are; empty if there are none.
+    """
+
+    service: str
+    config: ServiceConfig
+    in_force: bool
+    retired: bool
+    directory: str
+    sources: list[str]
+    child_log: ChildLogRecord | None
+    spawners: list[TakerRecord]
+    workers: list[WorkerRecord]
+
+
+class Heritage(Struct, frozen=True):
+    """All of it.
+
+    Attributes:
+        written_by: the version of tcppar.
+        stopping: whether a stop was under way.
+        strangers: descriptors that were open when the server was started, and that nobody of ours uses.
+        control_files: of orphans, by the number of their connection.
+    """
+
+    version: int
+    written_by: str
+    id_prefix: str
+    stopping: bool
+    config: Config
+    services: list[ServiceRecord]
+    pools: list[PoolRecord]
+    control_files: dict[int, str]
+    strangers: list[int]
+
+
+class _Versioned(Struct):
+    version: int
+    written_by: str
+
+
+def encoded(heritage: Heritage) -> bytes:
+    """As the ledger keeps it."""
+    return msgspec.msgpack.encode(heritage, enc_hook=str)
+
+
+def left_in(ledger: "Ledger") -> Heritage | None:
+    """What a supervisor left in a ledger; None if none has served yet.
+
+    Raises:
+        SystemRefused: it was written by a version that cannot be gone on from.
+    """
+    structure = ledger.structure()
+    if structure is None:
+        return None
+    try:
+        known = msgspec.msgpack.decode(structure, type=_Versioned)
+        if known.version == VERSION:
+            return msgspec.msgpack.decode(structure, type=Heritage, dec_hook=from_text)
+    except msgspec.MsgspecError as error:
+        raise SystemRefused(f"the state of the running server cannot be read: {error}") from None
+    raise SystemRefused(
+        f"the state of the running server (tcppar {known.written_by}, state {known.version}) cannot be taken over by "
+        f"tcppar {tcppar.__version__} (state {VERSION}): stop it and start it anew"
+    )

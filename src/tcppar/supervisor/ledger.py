@@ -1,0 +1,320 @@
+"""The books, in memory that outlives the supervisor: what the next one must know to go on in its place.
+
+A file in memory (memfd_create(2); elsewhere one without a name) holds a header, the structure (services, listeners,
+spawners; see heritage.py) and a slot for each open connection. A process can be killed between any two instructions,
+and whoever comes next reads what is there. So nothing is written over that is in force: the structure has two places,
+and the header says which one holds; a slot is filled before its first byte says so; and what goes with a state is
+written before the state.
+"""
+
+import mmap
+import os
+import struct
+import tempfile
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+from tcppar.errors import SystemRefused
+from tcppar.policy.life import EndedBy, State
+from tcppar.records import Endpoints, PeerCredentials
+
+if TYPE_CHECKING:
+    from tcppar.supervisor.core import Counters
+    from tcppar.supervisor.table import Connection
+
+_MAGIC = b"tcppar-1"
+_CURRENT = struct.Struct("<B")
+_CURRENT_AT = 8
+_COUNT = struct.Struct("<Q")
+_BEGAN_AT = 9
+_LAST_NUMBER_AT = 16
+_SLOTS_USED_AT = 24
+_COUNTERS = struct.Struct("<6Q")
+_COUNTERS_AT = 32
+
+_PLACES_AT = (1 << 16, 1 << 24)
+_LARGEST_STRUCTURE = (1 << 24) - (1 << 16) - 4
+_LENGTH = struct.Struct("<I")
+
+_SLOTS_AT = 1 << 25
+_SLOT_SIZE = 1024
+_FIRST_SLOTS = 4096
+# What changes in a slot, each at its place; then what does not.
+_RULE_AT = 1
+_HOLDER = struct.Struct("<i")
+_HOLDER_AT = 4
+_TAKEN = struct.Struct("<iid")  # process, our copy of the connection, seconds to make the process
+_TAKEN_AT = 8
+_FACTS_LENGTH = struct.Struct("<H")
+_FACTS_LENGTH_AT = 28
+_FACTS_AT = 30
+
+_RULES = tuple(EndedBy)
+_NOBODY = -1
+
+
+class Mark(IntEnum):
+    """The state of a slot."""
+
+    FREE = 0
+    WAITING = 1
+    OFFERING = 2
+    """It was about to be offered: nobody can say whether it was."""
+    OFFERED = 3
+    TAKEN = 4
+
+
+# Members of an enum are looked up slowly, and these are asked for in every connection.
+_FREE, _WAITING, _OFFERING, _OFFERED_MARK, _TAKEN_MARK = map(int, Mark)
+
+
+class Facts(Struct, frozen=True, array_like=True):
+    """What never changes in a connection."""
+
+    number: int
+    service: str
+    endpoints: Endpoints
+    credentials: PeerCredentials | None
+    queued: float | None
+    accepted_at: float
+
+
+class Entry(Struct, frozen=True):
+    """A connection as the ledger has it.
+
+    Attributes:
+        holder: the descriptor of the channel to whoever has it, or was asked; None for an orphan or one that waits.
+        copy: the supervisor's own copy; None if it has none any more.
+    """
+
+    slot: int
+    mark: Mark
+    facts: Facts
+    holder: int | None
+    pid: int
+    copy: int | None
+    spawn_seconds: float
+    ended_by: EndedBy | None
+
+
+class Ledger:
+    """The books.
+
+    Args:
+        descriptor: of the file in memory; new, or of a supervisor before this one.
+
+    Raises:
+        SystemRefused: it is no ledger of ours.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        if os.fstat(descriptor).st_size == 0:
+            os.truncate(descriptor, _SLOTS_AT + _FIRST_SLOTS * _SLOT_SIZE)
+            os.pwrite(descriptor, _MAGIC, 0)
+        self._memory = mmap.mmap(descriptor, 0)
+        if self._memory[: len(_MAGIC)] != _MAGIC:
+            raise SystemRefused(f"descriptor {descriptor} holds no state that this version can take over")
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._free: list[int] = []
+        self._ended: list[int] = []
+        self._slots_used = self._number_at(_SLOTS_USED_AT)
+        self.stale = True
+        """Whether the structure has changed since it was saved."""
+
+    @classmethod
+    def create(cls) -> "Ledger":
+        """A new one, with nothing in it. It crosses no exec unless it is told to."""
+        if hasattr(os, "memfd_create"):
+            return cls(os.memfd_create("tcppar", os.MFD_CLOEXEC))
+        with tempfile.TemporaryFile(prefix="tcppar-") as file:
+            return cls(os.dup(file.fileno()))
+
+    def close(self) -> None:
+        """Let go of it, and of its memory if nobody else has it."""
+        self._memory.close()
+        os.close(self.descriptor)
+
+    # The structure.
+
+    def save(self, structure: bytes) -> None:
+        """Put a structure in force.
+
+        Raises:
+            SystemRefused: it is larger than any should be.
+        """
+        if len(structure) > _LARGEST_STRUCTURE:
+            raise SystemRefused(
+                f"the state has {len(structure)} bytes, and more than {_LARGEST_STRUCTURE} cannot be kept"
+            )
+        place = 0 if self._memory[_CURRENT_AT] == 2 else 1
+        at = _PLACES_AT[place]
+        _LENGTH.pack_into(self._memory, at, len(structure))
+        self._memory[at + _LENGTH.size : at + _LENGTH.size + len(structure)] = structure
+        _CURRENT.pack_into(self._memory, _CURRENT_AT, place + 1)
+        self.stale = False
+
+    def structure(self) -> bytes | None:
+        """The structure in force; None if none ever was."""
+        current = self._memory[_CURRENT_AT]
+        if not current:
+            return None
+        at = _PLACES_AT[current - 1]
+        (length,) = _LENGTH.unpack_from(self._memory, at)
+        return bytes(self._memory[at + _LENGTH.size : at + _LENGTH.size + length])
+
+    @property
+    def began(self) -> bool:
+        """Whether the supervisor of the moment has come to serve."""
+        return bool(self._memory[_BEGAN_AT])
+
+    @began.setter
+    def began(self, began: bool) -> None:
+        self._memory[_BEGAN_AT] = began
+
+    # Numbers.
+
+    @property
+    def last_number(self) -> int:
+        """The number of the last connection that was entered."""
+        return self._number_at(_LAST_NUMBER_AT)
+
+    def counters(self) -> tuple[int, ...]:
+        """The counters as they were noted last, in the order of their declaration."""
+        return _COUNTERS.unpack_from(self._memory, _COUNTERS_AT)
+
+    def _number_at(self, place: int) -> int:
+        return int(_COUNT.unpack_from(self._memory, place)[0])
+
+    # One connection.
+
+    def enter(self, connection: "Connection") -> None:
+        """A connection was accepted."""
+        facts = self._encoded_facts(connection)
+        connection.slot = slot = self._free.pop() if self._free else self._another_slot()
+        memory, at = self._memory, _SLOTS_AT + slot * _SLOT_SIZE
+        _COUNT.pack_into(memory, _LAST_NUMBER_AT, connection.number)
+        _FACTS_LENGTH.pack_into(memory, at + _FACTS_LENGTH_AT, len(facts))
+        memory[at + _FACTS_AT : at + _FACTS_AT + len(facts)] = facts
+        memory[at + _RULE_AT] = 0
+        _HOLDER.pack_into(memory, at + _HOLDER_AT, _NOBODY)
+        copy = _NOBODY if connection.descriptor is None else connection.descriptor
+        _TAKEN.pack_into(memory, at + _TAKEN_AT, 0, copy, 0.0)
+        memory[at] = _WAITING
+
+    def copy(self, connection: "Connection") -> None:
+        """Enter one that is open already, as it stands."""
+        self.enter(connection)
+        if connection.holder is not None:
+            self.offering(connection, connection.holder.fileno())
+        if connection.state is State.OFFERED:
+            self.offered(connection)
+        elif connection.state is State.TAKEN:
+            self.taken(connection, connection.pid, connection.spawn_seconds)
+        if connection.ended_by is not None:
+            self.ruled(connection, connection.ended_by)
+
+    def go_on_counting(self, last_number: int) -> None:
+        """The number of the last connection that there was."""
+        _COUNT.pack_into(self._memory, _LAST_NUMBER_AT, last_number)
+
+    def _encoded_facts(self, connection: "Connection") -> bytes:
+        accepted = connection.accepted
+        facts = Facts(
+            connection.number,
+            connection.service.name,
+            accepted.endpoints,
+            accepted.credentials,
+            accepted.queued,
+            connection.accepted_at,
+        )
+        encoded = self._encode(facts)
+        if len(encoded) > _SLOT_SIZE - _FACTS_AT:  # a peer's path of a hundred odd bytes, each an escape
+            short = msgspec.structs.replace(accepted.endpoints, remote_ip="")
+            encoded = self._encode(msgspec.structs.replace(facts, endpoints=short))
+        return encoded
+
+    def _another_slot(self) -> int:
+        slot = self._slots_used
+        needed = _SLOTS_AT + (slot + 1) * _SLOT_SIZE
+        if needed > len(self._memory):
+            self._memory.resize(_SLOTS_AT + 2 * (needed - _SLOTS_AT))
+        self._slots_used = slot + 1
+        _COUNT.pack_into(self._memory, _SLOTS_USED_AT, self._slots_used)
+        return slot
+
+    def offering(self, connection: "Connection", holder: int) -> None:
+        """It is about to be offered to whoever is at the other end of a channel."""
+        at = _SLOTS_AT + connection.slot * _SLOT_SIZE
+        _HOLDER.pack_into(self._memory, at + _HOLDER_AT, holder)
+        self._memory[at] = _OFFERING
+
+    def offered(self, connection: "Connection") -> None:
+        """The offer was sent."""
+        self._memory[_SLOTS_AT + connection.slot * _SLOT_SIZE] = _OFFERED_MARK
+
+    def waits(self, connection: "Connection") -> None:
+        """It was not taken, or could not be offered."""
+        self._memory[_SLOTS_AT + connection.slot * _SLOT_SIZE] = _WAITING
+
+    def taken(self, connection: "Connection", pid: int, spawn_seconds: float) -> None:
+        """A child has it. The supervisor's copy is closed next, or kept: whoever takes over looks for it."""
+        at = _SLOTS_AT + connection.slot * _SLOT_SIZE
+        copy = _NOBODY if connection.descriptor is None else connection.descriptor
+        _TAKEN.pack_into(self._memory, at + _TAKEN_AT, pid, copy, spawn_seconds)
+        self._memory[at] = _TAKEN_MARK
+
+    def orphaned(self, connection: "Connection") -> None:
+        """Whoever had made its child is dead."""
+        _HOLDER.pack_into(self._memory, _SLOTS_AT + connection.slot * _SLOT_SIZE + _HOLDER_AT, _NOBODY)
+
+    def ruled(self, connection: "Connection", rule: EndedBy) -> None:
+        """A rule of ours ends it."""
+        self._memory[_SLOTS_AT + connection.slot * _SLOT_SIZE + _RULE_AT] = _RULES.index(rule) + 1
+
+    def ended(self, connection: "Connection") -> None:
+        """Its record was told. The slot is let go with the next `settle`, when that is written."""
+        self._ended.append(connection.slot)
+
+    @property
+    def owes(self) -> bool:
+        """Whether there is something to settle."""
+        return bool(self._ended)
+
+    def settle(self, counters: "Counters") -> None:
+        """What was told in this pass is written: let go of what had ended."""
+        for slot in self._ended:
+            self._memory[_SLOTS_AT + slot * _SLOT_SIZE] = _FREE
+        self._free.extend(self._ended)
+        self._ended.clear()
+        _COUNTERS.pack_into(self._memory, _COUNTERS_AT, *counters.values())
+
+    # All connections, for whoever takes over.
+
+    def entries(self) -> Iterator[Entry]:
+        """All open connections, in the order of their slots. Those that are free now are found on the way."""
+        decode = msgspec.msgpack.Decoder(Facts).decode
+        for slot in range(self._slots_used):
+            at = _SLOTS_AT + slot * _SLOT_SIZE
+            mark = Mark(self._memory[at])
+            if mark is Mark.FREE:
+                self._free.append(slot)
+                continue
+            (holder,) = _HOLDER.unpack_from(self._memory, at + _HOLDER_AT)
+            pid, copy, spawn_seconds = _TAKEN.unpack_from(self._memory, at + _TAKEN_AT)
+            (length,) = _FACTS_LENGTH.unpack_from(self._memory, at + _FACTS_LENGTH_AT)
+            rule = self._memory[at + _RULE_AT]
+            yield Entry(
+                slot=slot,
+                mark=mark,
+                facts=decode(self._memory[at + _FACTS_AT : at + _FACTS_AT + length]),
+                holder=None if holder == _NOBODY or mark is Mark.WAITING else holder,
+                pid=pid,
+                copy=None if copy == _NOBODY else copy,
+                spawn_seconds=spawn_seconds,
+                ended_by=_RULES[rule - 1] if rule else None,
+            )

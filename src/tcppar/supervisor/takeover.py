@@ -1,0 +1,326 @@
+"""Going on where a supervisor before this one has stopped: it was replaced by an upgrade, or it died.
+
+Everything that matters is still there: listeners, channels and connections, by their descriptors; spawners and
+children, which have noticed nothing; and the books (ledger.py, heritage.py). What is made anew is this process's own:
+objects, timers, what it waits with.
+"""
+
+import errno
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import tcppar
+from tcppar.config import Config
+from tcppar.net import listener as listeners
+from tcppar.net.address import Address
+from tcppar.net.listener import Accepted
+from tcppar.policy.life import State
+from tcppar.records import Endpoints, HandlerMode
+from tcppar.supervisor import heritage
+from tcppar.supervisor.acceptor import Acceptor
+from tcppar.supervisor.heritage import Heritage, PoolRecord, ServiceRecord
+from tcppar.supervisor.ledger import Entry, Ledger, Mark
+from tcppar.supervisor.pool import Pool
+from tcppar.supervisor.service import Service
+from tcppar.supervisor.table import Connection
+from tcppar.supervisor.taker import Taker
+from tcppar.supervisor.worker_pool import WorkerPool
+from tcppar.supervisor.worker_process import WorkerProcess
+
+if TYPE_CHECKING:
+    from tcppar.supervisor.core import Core
+    from tcppar.supervisor.reaper import Reaper
+    from tcppar.supervisor.table import Table
+
+_STATES = {
+    Mark.WAITING: State.WAITING,
+    Mark.OFFERING: State.OFFERED,
+    Mark.OFFERED: State.OFFERED,
+    Mark.TAKEN: State.TAKEN,
+}
+
+
+def describe(
+    core: "Core",
+    reaper: "Reaper",
+    config: Config,
+    serving: Iterable[Service],
+    leaving: Iterable[Service],
+    *,
+    stopping: bool,
+    strangers: Iterable[int],
+) -> bytes:
+    """All that a next supervisor must know, but for the connections, as the ledger keeps it."""
+    serving, leaving = list(serving), list(leaving)
+    in_force = {id(service.pool): service.pool for service in (*serving, *leaving) if service.pool is not None}
+    pools = [pool.describe(in_force=True) for pool in in_force.values()]
+    pools += [pool.describe(in_force=False) for pool in reaper.pools if id(pool) not in in_force]
+    return heritage.encoded(
+        Heritage(
+            version=heritage.VERSION,
+            written_by=tcppar.__version__,
+            id_prefix=core.id_prefix,
+            stopping=stopping,
+            config=config,
+            services=[
+                *(service.describe(leaving=False) for service in serving),
+                *(service.describe(leaving=True) for service in leaving),
+            ],
+            pools=pools,
+            control_files=dict(reaper.control_files),
+            strangers=sorted(strangers),
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Succession:
+    """A supervisor's place between the one before and the one after it.
+
+    Attributes:
+        found: descriptors that were open when this process, or program, began.
+        kept: those among them that others in this process have use for.
+        books: what the former supervisor has left, if there was one.
+        former: how it ended; empty if there was none.
+        upgraded: whether it was replaced, and did not die.
+        news: the pipe on which a keeper tells of ends that it sees; None without a keeper.
+        replace: lets the installed program go on from the books. Returns never, or with an OSError.
+    """
+
+    found: set[int]
+    kept: set[int]
+    replace: Callable[[Ledger], object]
+    books: Ledger | None = None
+    left: Heritage | None = None
+    former: str = ""
+    upgraded: bool = False
+    news: int | None = None
+
+    @property
+    def strangers(self) -> set[int]:
+        """Descriptors that nobody of ours knows, whoever left them open: none of our business."""
+        return self.found - self.kept if self.left is None else set(self.left.strangers)
+
+
+class Takeover:
+    """One of them."""
+
+    def __init__(
+        self, succession: Succession, left: Heritage, books: Ledger, core: "Core", table: "Table", reaper: "Reaper"
+    ) -> None:
+        self._left = left
+        self.serving: dict[str, Service] = {}
+        self.leaving: list[Service] = []
+        self._ledger = books
+        self._core = core
+        self._table = table
+        self._reaper = reaper
+        self._unclaimed = succession.found - succession.kept - succession.strangers
+        self._acceptors: dict[int, Acceptor] = {}
+        self._takers: dict[int, Taker] = {}
+        self._peers: set[tuple[str, int]] = set()
+
+    def rebuild(self) -> None:
+        """Make everything of what was left."""
+        counters = self._core.counters
+        (_, counters.ended, counters.refused, counters.strikes, counters.resets, counters.client_faults) = (
+            self._ledger.counters()
+        )
+        self._table.go_on_counting(self._ledger.last_number)
+        self._reaper.control_files.update(self._left.control_files)
+        services = [self._rebuild_service(record) for record in self._left.services]
+        for record in self._left.pools:
+            self._rebuild_pool(record, services)
+        connections = [
+            connection
+            for entry in self._in_order()
+            if (connection := self._rebuild_connection(entry, services)) is not None
+        ]
+        counters.accepted = counters.ended + counters.refused + len(connections)
+        for connection in connections:
+            self._settle(connection)
+        for taker_pool in (service.pool for service in services):
+            if isinstance(taker_pool, WorkerPool):
+                taker_pool.find_idle()
+        self._adopt_or_close()
+        self._reaper.find_the_lost()
+
+    # Services and pools.
+
+    def _rebuild_service(self, record: ServiceRecord) -> Service:
+        service = Service(record.config, self._core, self._table)
+        if record.leaving:
+            self.leaving.append(service)
+        else:
+            self.serving[service.name] = service
+        for listener in record.listeners:
+            self._claim(listener.descriptor)
+            opened = listeners.taken_up(
+                listener.descriptor, Address(listener.address), self._core.features, inherited=listener.inherited
+            )
+            acceptor = Acceptor(opened, service, self._core, record.config.settings.strikes)
+            self._acceptors[listener.descriptor] = acceptor
+            service.on_new_acceptor(acceptor)
+        for listener in record.listeners:
+            self._acceptors[listener.descriptor].go_on(listener, self._acceptors)
+        return service
+
+    def _rebuild_pool(self, record: PoolRecord, services: list[Service]) -> None:
+        owners = [service for service in services if service.name == record.service]
+        # Of two services of one name, one was removed before the other came; each has its own pool in force.
+        owner = next((service for service in owners if service.pool is None), owners[0])
+        settings = record.config.settings
+        kind = WorkerPool if settings.handler and settings.mode is HandlerMode.POOL else Pool
+        pool = kind(owner, record.config, self._core, self._table, self._reaper, record)
+        if record.in_force:
+            owner.put_in_force(owner.config, pool)
+        elif not record.retired:
+            pool.retire()  # a reload had prepared it
+        for taker in (*pool.spawners, *pool.takers):
+            self._takers[taker.fileno()] = taker
+        for former in (*record.spawners, *(worker.taker for worker in record.workers)):
+            self._claim(former.descriptor)
+            for _, passed in former.outbox:
+                self._claim(passed)
+        if record.child_log is not None:
+            self._claim(record.child_log.reader)
+            self._claim(record.child_log.writer)
+
+    def _claim(self, descriptor: int | None) -> None:
+        if descriptor is not None:
+            self._unclaimed.discard(descriptor)
+
+    # Connections.
+
+    def _in_order(self) -> list[Entry]:
+        return sorted(self._ledger.entries(), key=lambda entry: entry.facts.number)
+
+    def _rebuild_connection(self, entry: Entry, services: list[Service]) -> Connection | None:
+        facts = entry.facts
+        service = next(service for service in services if service.name == facts.service)
+        self._peers.add(_peer(facts.endpoints))
+        descriptor = (
+            entry.copy if entry.copy in self._unclaimed and _is_socket_of(entry.copy, facts.endpoints) else None
+        )
+        self._claim(descriptor)
+        accepted = Accepted(-1 if descriptor is None else descriptor, facts.endpoints, facts.queued, facts.credentials)
+        connection = Connection(
+            facts.number,
+            service,
+            accepted,
+            facts.accepted_at,
+            facts.accepted_at,
+            descriptor,
+            state=_STATES[entry.mark],
+            holder=None if entry.holder is None else self._takers.get(entry.holder),
+            pid=entry.pid,
+            spawn_seconds=entry.spawn_seconds,
+            ended_by=entry.ended_by,
+            slot=entry.slot,
+        )
+        if descriptor is None and entry.mark is Mark.WAITING:
+            # It was refused, and the record of that was being written.
+            self._ledger.ended(connection)
+            self._core.counters.refused += 1
+            return None
+        self._table.take_over(connection)
+        if entry.mark is Mark.TAKEN and service.linger is None:
+            connection.close_copy()
+        if entry.mark is Mark.OFFERING and connection.holder is not None:
+            self._offer_once_more(connection, connection.holder)
+        return connection
+
+    def _offer_once_more(self, connection: Connection, holder: Taker) -> None:
+        try:
+            if connection.descriptor is not None:
+                holder.offer_once_more(connection)
+        except OSError as error:
+            # No room in the channel means that it was not read for long: there is an end to that.
+            if error.errno in (errno.EPIPE, errno.ECONNRESET):
+                connection.holder = None
+
+    def _settle(self, connection: Connection) -> None:
+        """Put it where its state says."""
+        holder = connection.holder
+        if connection.state is State.OFFERED and holder is None:
+            self._find_holder(connection)
+        if connection.state is State.TAKEN:
+            if holder is not None:
+                holder.children[connection.number] = connection
+            connection.service.take_over(connection)
+            if holder is None:
+                self._reaper.look_after(connection)
+            return
+        if connection.state is State.OFFERED and holder is not None:
+            holder.offered[connection.number] = connection
+            if isinstance(holder, WorkerProcess):
+                self._table.expect_writer(holder.pid, connection)
+        connection.service.take_over(connection)
+
+    def _find_holder(self, connection: Connection) -> None:
+        """Whoever was asked is dead: its child may be there all the same."""
+        pid = self._reaper.child_of(connection)
+        if pid is None:
+            connection.state = State.WAITING
+            self._ledger.waits(connection)
+        else:
+            connection.state, connection.pid = State.TAKEN, pid
+            self._ledger.taken(connection, pid, 0.0)
+            connection.close_copy()
+            self._table.take_over(connection)
+
+    # What nobody has claimed.
+
+    def _adopt_or_close(self) -> None:
+        """A supervisor that was killed may have accepted a client and not have entered it; or not have closed its copy
+        of a connection that a child has. Connections whose child has ended may still be lingering. And what it waited
+        with is of no more use.
+        """
+        for descriptor in sorted(self._unclaimed):
+            if not self._adopted(descriptor):
+                os.close(descriptor)
+
+    def _adopted(self, descriptor: int) -> bool:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return False
+        for acceptor in self._acceptors.values():
+            accepted = acceptor.listener.accepted_before(descriptor)
+            if accepted is not None:
+                if accepted.endpoints.remote_port and _peer(accepted.endpoints) in self._peers:
+                    return False
+                if _is_shut(descriptor):
+                    acceptor.owner.let_linger(descriptor)
+                else:
+                    acceptor.owner.admit(accepted)
+                return True
+        return False
+
+
+def _peer(endpoints: Endpoints) -> tuple[str, int]:
+    return endpoints.remote_ip, endpoints.remote_port
+
+
+def _is_shut(descriptor: int) -> bool:
+    """Whether the end of the stream was sent already, or the client is gone."""
+    with socket.socket(fileno=os.dup(descriptor)) as duplicate:
+        try:
+            duplicate.send(b"", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+    return False
+
+
+def _is_socket_of(descriptor: int, endpoints: Endpoints) -> bool:
+    """Whether a descriptor still is the connection that it was, and not another one's by now."""
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as duplicate:
+            peer = duplicate.getpeername()
+    except OSError as error:
+        return error.errno == errno.ENOTCONN  # the client is gone; that is for its child to find out
+    return not endpoints.remote_port or tuple(peer[:2]) == _peer(endpoints)

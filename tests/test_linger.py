@@ -1,0 +1,155 @@
+"""The last bytes of a reply arrive, though the program has left input unread."""
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import HERE
+from tests.support import command, config
+from tests.support.command import Serve
+from tests.support.server import PATIENCE, descriptors, read_all, read_line, wait_until
+
+CLIENTS = 20
+# More than a client's system takes before the client reads: the rest is still the server's when the program ends.
+REPLY = 200_000
+REPLYING = ["head", "-c", str(REPLY), "/dev/zero"]
+UNREAD = b"nobody reads this"
+HANDLER = f"{HERE / 'handlers' / 'replying.py'}:handle"
+
+
+@pytest.fixture
+def serve(serve: Serve) -> Iterator[Serve]:
+    with command.killed_afterwards(serve) as start:
+        yield start
+
+
+def asked(client: socket.socket) -> socket.socket:
+    client.sendall(UNREAD)
+    return client
+
+
+def length_of_reply(client: socket.socket) -> int:
+    return len(read_all(client))
+
+
+def test_every_client_gets_all_of_the_reply(serve: Serve) -> None:
+    server = serve("127.0.0.1:0", "--linger", "1m", "--spawners", "1", "--", *REPLYING)
+    before = descriptors(server.pid)
+    clients = [asked(server.connect()) for _ in range(CLIENTS)]
+    server.wait_for_event("end", CLIENTS)
+    for client in clients:
+        with client:
+            assert length_of_reply(client) == REPLY
+    wait_until(lambda: descriptors(server.pid) == before)
+
+
+@pytest.mark.parametrize("mode", ["fork", "pool"])
+def test_a_handler_may_leave_input_unread_too(serve: Serve, mode: str) -> None:
+    server = serve("127.0.0.1:0", "--handler", HANDLER, "--mode", mode, "--linger", "1m")
+    clients = [asked(server.connect()) for _ in range(CLIENTS)]
+    server.wait_for_event("end", CLIENTS)
+    for client in clients:
+        with client:
+            assert length_of_reply(client) == REPLY
+
+
+def test_the_child_of_a_dead_spawner_leaves_nothing_unsent(serve: Serve, tmp_path: Path) -> None:
+    go_on = tmp_path / "go on"
+    os.mkfifo(go_on)
+    program = f'read line; [ "$line" = stay ] || exit; echo; read line < "{go_on}"; {" ".join(REPLYING)}'
+    server = serve("127.0.0.1:0", "--linger", "1m", "--spawners", "1", "--", "sh", "-c", program)
+    [spawner] = server.wait_for_event("spawner")
+    with server.connect() as client:
+        client.sendall(b"stay\n" + UNREAD)
+        read_line(client)
+        assert server.exchange(b"go\n") == b""  # what its spawner has said of the first one was heard before this
+        os.kill(spawner["pid"], signal.SIGKILL)
+        server.wait_for_event("spawner-died")
+        go_on.write_text("\n")
+        server.wait_for_event("end", 2)
+        assert length_of_reply(client) == REPLY
+
+
+def test_a_program_that_is_ended_by_a_rule_has_said_what_it_said(serve: Serve) -> None:
+    program = f"{' '.join(REPLYING)}; exec sleep 1000"
+    server = serve("127.0.0.1:0", "--linger", "1m", "--max-lifetime", "500ms", "--", "sh", "-c", program)
+    with asked(server.connect()) as client:
+        [end] = server.wait_for_event("end")
+        assert end["ended_by"] == "max_lifetime"
+        assert length_of_reply(client) == REPLY
+
+
+def test_on_a_unix_socket_the_reply_has_an_end_and_no_error(serve: Serve, tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    server = serve(f"unix:{path}", "--linger", "1m", "--", "echo", "hello")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(PATIENCE)
+        client.connect(str(path))
+        asked(client)
+        server.wait_for_event("end")
+        assert read_all(client) == b"hello\n"
+
+
+def test_what_the_client_sends_after_the_end_is_thrown_away(serve: Serve) -> None:
+    server = serve("127.0.0.1:0", "--linger", "1m", "--", *REPLYING)
+    with asked(server.connect()) as client:
+        server.wait_for_event("end")
+        client.sendall(bytes(10_000_000))  # more than there is room for, if nobody took it
+        assert length_of_reply(client) == REPLY
+
+
+def test_a_client_that_stays_is_parted_with_after_the_time(serve: Serve) -> None:
+    server = serve("127.0.0.1:0", "--linger", "300ms", "--spawners", "1", "--", "echo", "hello")
+    before = descriptors(server.pid)
+    with asked(server.connect()) as client:
+        assert read_all(client) == b"hello\n"
+        wait_until(lambda: descriptors(server.pid) == before)
+        with pytest.raises(ConnectionError):
+            wait_until(lambda: client.send(b"still here") == 0)
+
+
+def test_a_stop_waits_for_clients_that_still_receive(serve: Serve) -> None:
+    server = serve("127.0.0.1:0", "--linger", "1m", "--", *REPLYING)
+    with asked(server.connect()) as client:
+        server.wait_for_event("end")
+        server.signal(signal.SIGTERM)
+        server.wait_for_event("closed")
+        with pytest.raises(AssertionError):  # nothing comes: waiting for it is how the time passes
+            server.wait_for_event("stopped", patience=1.0)
+        assert length_of_reply(client) == REPLY
+    assert server.wait() == 0
+    [stopped] = server.wait_for_event("stopped")
+    assert (stopped["accepted"], stopped["ended"]) == (1, 1)
+
+
+def test_a_stop_that_is_hurried_does_not_wait_for_clients(serve: Serve) -> None:
+    program = 'read line; trap "echo asked" TERM; echo "$line"; while [ "$line" = stay ]; do sleep 0.05; done'
+    server = serve("127.0.0.1:0", "--linger", "1h", "--", "sh", "-c", program)
+    with server.connect() as going, server.connect() as staying:
+        staying.sendall(b"stay\n" + UNREAD)
+        assert read_line(staying) == "stay"
+        going.sendall(b"go\n" + UNREAD)
+        server.wait_for_event("end")
+        server.signal(signal.SIGINT)
+        server.wait_for_event("stopping")
+        server.signal(signal.SIGINT)
+        assert read_line(staying) == "asked"
+        assert server.stop(signal.SIGINT) == 0
+    assert [(end["signal"], end["ended_by"]) for end in server.events("end")] == [(None, None), ("SIGKILL", "stop")]
+
+
+def test_a_reload_switches_it_on_for_new_connections(serve: Serve, tmp_path: Path) -> None:
+    file = tmp_path / "tcppar.toml"
+    one = {"listen": ["127.0.0.1:0"], "command": REPLYING}
+    config.write(file, {"one": one})
+    server = serve("-c", file)
+    config.write(file, {"one": one | {"linger": "1m"}})
+    server.signal(signal.SIGHUP)
+    server.wait_for_event("reloaded")
+    with asked(server.connect()) as client:
+        server.wait_for_event("end")
+        assert length_of_reply(client) == REPLY

@@ -1,0 +1,67 @@
+"""`tcppar selftest`: what it says of a machine where all is well, and of one where something is lost."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tcppar.errors import ExitCode
+from tcppar.testing import selftest
+from tests.support.command import Completed, environment_with, words
+
+PATIENCE = 150
+
+pytestmark = pytest.mark.timeout(PATIENCE + 10)
+
+
+def run(*arguments: str, environment: Mapping[str, str] | None = None) -> Completed:
+    """Run `tcppar selftest` for as short as it can be."""
+    return subprocess.run(
+        words("selftest", "--seconds", "1", *arguments),
+        env=environment_with(environment),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def test_on_this_machine_nothing_is_lost() -> None:
+    done = run()
+    assert done.returncode == ExitCode.OK, done.stdout + done.stderr
+    *verdicts, last = done.stdout.splitlines()
+    assert last == "nothing is lost"
+    names = [*(part.name for part in selftest.PARTS), "what is left", "stop"]
+    assert [line[:6].rstrip() for line in verdicts] == ["ok"] * len(names)
+    assert [line[7:].partition(":")[0] for line in verdicts] == names
+    assert "20 x reset" in verdicts[1]
+    assert "connections, none lost" in verdicts[1]
+    assert done.stderr == ""
+
+
+def test_what_is_lost_is_told_and_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "sh").symlink_to(shutil.which("sh") or "")  # and no `cat`: the program cannot answer
+    done = run("--only", "load", "--json", environment={"PATH": str(tmp_path)})
+    assert done.returncode == 1
+    answer = json.loads(done.stdout)
+    assert answer["passed"] is False
+    lost = {verdict["part"]: verdict["lost"] for verdict in answer["verdicts"]}
+    assert any("of program" in loss and ("cut" in loss or "reset" in loss) for loss in lost["load"])
+    assert not any("of pool" in loss or "of fork" in loss for loss in lost["load"])
+
+
+def test_a_part_that_is_not_known_is_a_mistake() -> None:
+    done = run("--only", "nonsense")
+    assert done.returncode == ExitCode.USAGE
+    assert done.stderr.startswith("tcppar: --only 'nonsense': expected one of 'load', 'resets'")
+
+
+def test_a_server_that_does_not_start_is_a_message(tmp_path: Path) -> None:
+    done = run("--only", "load", environment={"PATH": str(tmp_path)})
+    assert done.returncode == ExitCode.SYSTEM
+    assert done.stderr.startswith("tcppar: the server that is to be tried does not start: ")
+    assert "no such program" in done.stderr
+    assert done.stdout == ""

@@ -1,0 +1,252 @@
+"""Upgrades in place: the same process, the same connections, another program."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import command, config
+from tests.support.command import Serve
+from tests.support.handlers import answers, end_of, is_over, peer_of, spawner_of
+from tests.support.server import PATIENCE, Server, descriptors, read_line, wait_until
+from tests.support.succession import KINDS, SAYS_PID, ask_for_upgrade, install, upgrade
+from tests.test_load import assert_books_balance, outcome_of, start_load
+
+
+@pytest.fixture
+def serve(serve: Serve) -> Iterator[Serve]:
+    with command.killed_afterwards(serve) as start:
+        yield start
+
+
+@pytest.fixture(params=list(KINDS.values()), ids=list(KINDS))
+def server(request: pytest.FixtureRequest, serve: Serve) -> Server:
+    """A server of something that tells its process id and then echoes."""
+    return serve("127.0.0.1:0", *request.param)
+
+
+def test_conversations_go_on_and_are_recorded(server: Server) -> None:
+    with server.connect() as before:
+        pid = int(read_line(before))
+        upgrade(server)
+        with server.connect() as after:
+            assert int(read_line(after)) != pid
+            assert answers(before)
+            assert answers(after)
+            peers = [peer_of(before), peer_of(after)]
+    ends = [end_of(server, peer) for peer in peers]
+    assert ends[0]["pid"] == pid
+    assert [(end["exit"], end["signal"], end["ended_by"]) for end in ends] == [(0, None, None)] * 2
+    assert ends[0]["id"].rpartition("-")[0] == ends[1]["id"].rpartition("-")[0]
+    assert server.stop() == 0
+    [last] = server.events("stopped")
+    assert (last["accepted"], last["ended"], last["refused"]) == (2, 2, 0)
+
+
+def test_an_old_spawner_ends_with_its_last_child(server: Server) -> None:
+    old = spawner_of(server)
+    with server.connect() as client:
+        read_line(client)
+        upgrade(server)
+        assert spawner_of(server) != old
+        assert not is_over(old)
+        with server.connect() as second:
+            read_line(second)
+    wait_until(lambda: is_over(old))
+    assert server.events("spawner-died") == []
+
+
+def test_nothing_is_left_over(server: Server) -> None:
+    server.exchange(b"x")
+    server.wait_for_event("end")
+    before = descriptors(server.pid)
+    for _ in range(3):
+        upgrade(server)
+    wait_until(lambda: descriptors(server.pid) == before)
+
+
+def test_a_reset_follows_an_upgrade(server: Server) -> None:
+    upgrade(server)
+    server.signal(signal.SIGUSR1)
+    server.wait_for_event("reset")
+    with server.connect() as client:
+        read_line(client)
+        upgrade(server)
+        assert answers(client)
+
+
+def test_upgrades_under_load_lose_nobody(load: Path, echo: Path) -> None:
+    with Server("127.0.0.1:0", "--", echo) as server:
+        running = start_load(load, server, 5)
+        while running.poll() is None:
+            upgrade(server)
+        outcome = outcome_of(running)
+        assert outcome["failed"] == 0, outcome
+        assert len(server.events("upgraded")) >= 3
+        assert_books_balance(server, outcome)
+        assert server.stop() == 0
+        [last] = server.events("stopped")
+        assert last["accepted"] == last["ended"] == outcome["done"]
+
+
+# What is installed.
+
+
+@pytest.fixture
+def start(serve: Serve, tmp_path: Path) -> Callable[..., Server]:
+    """Starts servers that will find another version in tmp_path, if it is installed there."""
+
+    def start(*arguments: str | Path, **options: Any) -> Server:
+        path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+        return serve(*arguments, environment={"PYTHONPATH": path}, cwd="/", **options)
+
+    return start
+
+
+def test_the_installed_version_goes_on(start: Callable[..., Server], tmp_path: Path) -> None:
+    server = start("127.0.0.1:0", *SAYS_PID)
+    install(tmp_path, "__init__.py", '__version__ = "0.1.0"', '__version__ = "9.9.9"')
+    record = ask_for_upgrade(server)
+    assert (record["event"], record["former_version"], record["version"]) == ("upgraded", "0.1.0", "9.9.9")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "reason"),
+    [
+        ("supervisor/loop.py", "class Supervisor:", "class Supervisor(:", "SyntaxError"),
+        ("supervisor/loop.py", "import signal\n", "import signal_of_tomorrow\n", "ModuleNotFoundError"),
+        ("supervisor/heritage.py", "VERSION = 1\n", "VERSION = 2\n", "cannot be taken over"),
+    ],
+    ids=["broken", "something missing", "another state"],
+)
+def test_a_version_that_cannot_go_on_changes_nothing(
+    start: Callable[..., Server], tmp_path: Path, file: str, old: str, new: str, reason: str
+) -> None:
+    server = start("127.0.0.1:0", *SAYS_PID)
+    before, spawner = descriptors(server.pid), spawner_of(server)
+    with server.connect() as client:
+        read_line(client)
+        install(tmp_path, file, old, new)
+        record = ask_for_upgrade(server)
+        assert record["event"] == "upgrade-failed"
+        assert reason in "\n".join(record["reasons"])
+        assert answers(client)
+        wait_until(lambda: descriptors(server.pid) == before)
+    with server.connect() as client:
+        read_line(client)
+    assert spawner_of(server) == spawner
+
+
+# The configuration.
+
+
+def test_new_settings_are_in_force_afterwards(serve: Serve, tmp_path: Path) -> None:
+    file = tmp_path / "tcppar.toml"
+    one: dict[str, object] = {"listen": ["127.0.0.1:0"], "command": ["sh", "-c", "echo old; cat"]}
+    config.write(file, {"one": one})
+    server = serve("-c", file)
+    with server.connect() as client:
+        assert read_line(client) == "old"
+        config.write(file, {"one": one | {"command": ["sh", "-c", "echo new; cat"]}})
+        upgrade(server)
+        with server.connect() as second:
+            assert read_line(second) == "new"
+        assert answers(client)
+
+
+def test_a_mistake_in_the_file_changes_nothing(serve: Serve, tmp_path: Path) -> None:
+    file = tmp_path / "tcppar.toml"
+    config.write(file, {"one": {"listen": ["127.0.0.1:0"], "command": ["cat"]}})
+    server = serve("-c", file)
+    config.write(file, {"one": {"listen": ["127.0.0.1:0"], "command": ["no-such-program"]}})
+    record = ask_for_upgrade(server)
+    assert record["event"] == "upgrade-failed"
+    assert "no-such-program" in "\n".join(record["reasons"])
+    assert server.exchange(b"x") == b"x"
+
+
+def test_a_handler_that_cannot_be_loaded_leaves_the_old_one(serve: Serve, tmp_path: Path) -> None:
+    file = tmp_path / "talk.py"
+    file.write_text("def handle(conn):\n    conn.write(b'old')\n")
+    server = serve("127.0.0.1:0", "--handler", f"{file}:handle")
+    file.write_text("def handle(conn):\n    conn.write(b'new'\n")
+    assert ask_for_upgrade(server)["event"] == "upgraded"
+    [record] = server.wait_for_event("reload-failed")
+    assert "SyntaxError" in record["mistakes"][0]
+    assert server.exchange(b"") == b"old"
+
+
+def test_a_lifetime_goes_on(serve: Serve) -> None:
+    server = serve("127.0.0.1:0", "--max-lifetime", "1500ms", *SAYS_PID)
+    with server.connect() as client:
+        started = time.monotonic()
+        read_line(client)
+        upgrade(server)
+        assert client.recv(1) == b""
+        assert time.monotonic() - started >= 1.4
+        end = end_of(server, peer_of(client))
+    assert (end["signal"], end["ended_by"]) == ("SIGTERM", "max_lifetime")
+
+
+def test_an_orphan_stays_in_the_books(serve: Serve) -> None:
+    server = serve("127.0.0.1:0", "--max-connections", "1", "--when-full", "refuse", *SAYS_PID)
+    with server.connect() as client:
+        read_line(client)
+        os.kill(spawner_of(server), signal.SIGKILL)
+        server.wait_for_event("spawner-died")
+        upgrade(server)
+        with server.connect() as second:
+            assert second.recv(1) == b""
+        [refused] = server.wait_for_event("refused")
+        assert refused["reason"] == "max_connections"
+        assert answers(client)
+        peer = peer_of(client)
+    assert end_of(server, peer)["exit"] == (None if server.portable else 0)
+
+
+def test_during_a_stop_there_is_no_upgrade(serve: Serve) -> None:
+    server = serve("127.0.0.1:0", *SAYS_PID)
+    with server.connect() as client:
+        read_line(client)
+        server.signal(signal.SIGTERM)
+        server.wait_for_event("stopping")
+        assert ask_for_upgrade(server)["reasons"] == ["a stop is under way"]
+    assert server.wait() == 0
+
+
+# The command.
+
+
+def test_the_command_says_when_it_is_done(serve: Serve) -> None:
+    server = serve("127.0.0.1:0", *SAYS_PID)
+    done = command.run("upgrade", str(server.pid))
+    assert (done.returncode, done.stderr) == (0, "")
+    server.wait_for_event("upgraded")
+
+
+def test_the_command_says_why_not(serve: Serve, tmp_path: Path) -> None:
+    file = tmp_path / "tcppar.toml"
+    config.write(file, {"one": {"listen": ["127.0.0.1:0"], "command": ["cat"]}})
+    server = serve("-c", file)
+    config.write(file, {"one": {"listen": ["127.0.0.1:0"], "comand": ["cat"]}})
+    done = command.run("upgrade", str(server.pid))
+    assert done.returncode == 111
+    assert "comand: unknown setting; did you mean command?" in done.stderr
+    assert server.events("upgraded") == []
+
+
+def test_the_command_touches_no_other_process() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        done = command.run("upgrade", str(other.pid))
+        assert done.returncode == 111
+        assert "expected one that was started as `tcppar serve`" in done.stderr
+        assert other.stdin is not None
+        other.stdin.write(b"\n")
+        other.stdin.close()
+        assert other.wait(PATIENCE) == 0
