@@ -15,6 +15,7 @@ from tests.conftest import HERE, tool
 from tests.support import command, config
 from tests.support.command import Serve
 from tests.support.server import PATIENCE, Server, read_all, read_line, stat_fields, wait_until
+from tests.support.succession import upgrade
 
 # Tells its process id, and never looks at its client again.
 HEEDLESS = ["sh", "-c", "echo $$; exec sleep 1000"]
@@ -183,6 +184,18 @@ def test_a_shorter_time_holds_at_once_and_none_lets_go(on_linux: Serve, tmp_path
         assert two.recv(1) == b"x"
 
 
+@only_linux
+def test_the_time_goes_on_after_an_upgrade(on_linux: Serve) -> None:
+    server = on_linux("127.0.0.1:0", "--idle-timeout", "1s", "--spawners", "1", "--", *CAT)
+    with server.connect() as client:
+        read_line(client)
+        hear_of_all(server)
+        upgrade(server)
+        assert client.recv(1) == b""
+    ends = server.wait_for_event("end", 2)
+    assert [end["ended_by"] for end in ends] == [None, "idle_timeout"]
+
+
 # The client is gone.
 
 
@@ -300,12 +313,3 @@ def test_where_the_system_does_not_tell_the_server_says_so(serve: Serve) -> None
         else:
             assert client.recv(1) == b""
             assert server.events("fault") == []
-
-
-@pytest.mark.parametrize("time", ["idle_timeout", "end_when_client_gone"])
-def test_a_unix_socket_has_no_such_times(time: str, tmp_path: Path) -> None:
-    file = tmp_path / "tcppar.toml"
-    config.write(file, {"one": {"command": ["cat"], time: "10s"}})
-    checked = command.run("check", "-c", file)
-    assert checked.returncode == 100
-    assert f"service.one.{time}: is for TCP, and unix:{tmp_path}/one is none" in checked.stderr

@@ -3,7 +3,8 @@
 import os
 import signal
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from tests.conftest import HERE
 from tests.support import command, config
 from tests.support.command import Serve
-from tests.support.server import PATIENCE, descriptors, read_all, read_line, wait_until
+from tests.support.server import PATIENCE, Server, descriptors, read_all, read_line, wait_until
+from tests.support.succession import kill_supervisor, upgrade
 
 CLIENTS = 20
 # More than a client's system takes before the client reads: the rest is still the server's when the program ends.
@@ -19,6 +21,8 @@ REPLY = 200_000
 REPLYING = ["head", "-c", str(REPLY), "/dev/zero"]
 UNREAD = b"nobody reads this"
 HANDLER = f"{HERE / 'handlers' / 'replying.py'}:handle"
+
+only_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs what only Linux has")
 
 
 @pytest.fixture
@@ -152,4 +156,48 @@ def test_a_reload_switches_it_on_for_new_connections(serve: Serve, tmp_path: Pat
     server.wait_for_event("reloaded")
     with asked(server.connect()) as client:
         server.wait_for_event("end")
+        assert length_of_reply(client) == REPLY
+
+
+# When another supervisor goes on.
+
+
+@pytest.fixture(params=[upgrade, kill_supervisor], ids=["upgrade", "death"])
+def succeed(request: pytest.FixtureRequest) -> Callable[[Server], object]:
+    """Lets another supervisor go on in the place of a server's."""
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def kept() -> Iterator[Server]:
+    """A server with a keeper, of a program that replies when it has read a line."""
+    program = f"echo; read line; {' '.join(REPLYING)}"
+    arguments = ["127.0.0.1:0", "--keep", "--linger", "1m", "--spawners", "1", "--", "sh", "-c", program]
+    with Server(*arguments) as server:
+        yield server
+
+
+@only_linux
+def test_a_client_that_still_receives_gets_the_rest(kept: Server, succeed: Callable[[Server], object]) -> None:
+    with kept.connect() as client:
+        client.sendall(b"go\n" + UNREAD)
+        kept.wait_for_event("end")
+        succeed(kept)
+        with kept.connect() as another:
+            read_line(another)
+        client.sendall(UNREAD)
+        assert length_of_reply(client) == 1 + REPLY
+    kept.wait_for_event("end", 2)
+    assert kept.stop() == 0
+    [stopped] = kept.events("stopped")
+    assert (stopped["accepted"], stopped["ended"]) == (2, 2)
+
+
+@only_linux
+def test_a_program_that_ends_later_leaves_nothing_unsent(kept: Server, succeed: Callable[[Server], object]) -> None:
+    with kept.connect() as client:
+        read_line(client)
+        succeed(kept)
+        client.sendall(b"go\n" + UNREAD)
+        kept.wait_for_event("end")
         assert length_of_reply(client) == REPLY

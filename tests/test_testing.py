@@ -215,6 +215,13 @@ def test_clients_who_left_unseen_may_be_in_the_records_alone() -> None:
     assert books.problems(unknown=1) == []
 
 
+def test_a_record_may_come_twice_from_a_supervisor_that_was_killed_but_not_three_times() -> None:
+    seen, records = [(1, 7), (2, 7)], [end(1), end(2), end(2), STOPPED]
+    assert books_of(seen, records).problems(again=True) == []
+    assert books_of(seen, records).doubled == 1
+    assert books_of(seen, [end(2), *records]).problems(again=True) == ["recorded more than once: 2"]
+
+
 def test_records_of_single_connections_are_not_kept() -> None:
     books = Books()
     assert not books.record(end(1))

@@ -20,7 +20,7 @@ from tcppar.net import platform
 from tcppar.policy import outcome
 from tcppar.policy.strikes import Backoff
 from tcppar.supervisor import upgrade
-from tcppar.supervisor.ledger import Ledger
+from tcppar.supervisor.ledger import Cover, new_books
 from tcppar.supervisor.reaper import EXIT_NEWS
 from tcppar.supervisor.upgrade import Left
 
@@ -66,13 +66,13 @@ class Keeper:
 
     def __init__(self, left: Left | None) -> None:
         if left is None:
-            self._ledger = Ledger.create()
+            self._books = Cover(new_books())
             reader, writer = os.pipe()
             os.set_blocking(reader, False)
             os.set_blocking(writer, False)
             self._news = reader, writer
         else:
-            self._ledger = Ledger(left.ledger)
+            self._books = Cover(left.ledger)
             self._news = left.keeper[0], left.keeper[1]
         self._former = "" if left is None else REPLACED
         self._supervisor = 0
@@ -88,11 +88,11 @@ class Keeper:
         platform.become_subreaper()
         signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
         while not self._is_over():
-            self._ledger.began = False
+            self._books.note_start()
             found = platform.open_descriptors()
             self._supervisor = platform.fork_sharing_descriptors()
             if self._supervisor == 0:
-                return Kept(self._ledger.descriptor, self._news, found, self._former)
+                return Kept(self._books.descriptor, self._news, found, self._former)
             self._started_at = time.monotonic()
             for number in self._stop_asked:
                 os.kill(self._supervisor, number)  # the one before may have died before it could obey
@@ -141,7 +141,7 @@ class Keeper:
         code = os.waitstatus_to_exitcode(self._status)
         if code == REPLACE:
             self._replace()
-        elif code == ExitCode.OK or self._ledger.structure() is None:
+        elif code == ExitCode.OK or not self._books.has_structure:
             return True
         else:
             self._former = outcome.in_words(self._status)
@@ -151,13 +151,13 @@ class Keeper:
     def _replace(self) -> None:
         self._former = REPLACED
         try:
-            upgrade.replace_program(Left(self._ledger.descriptor, self._news), _BLOCKED)
+            upgrade.replace_program(Left(self._books.descriptor, self._news), _BLOCKED)
         except OSError as error:
             self._former = f"to be replaced, but {error.strerror}"
 
     def _pause(self) -> None:
         """Not at once if one after the other dies of what was left to it."""
-        if self._ledger.began:
+        if self._books.has_begun:
             self._backoff.succeed()
         if time.monotonic() - self._started_at < _LONG_LIFE:
             signal.sigtimedwait([], self._backoff.fail())

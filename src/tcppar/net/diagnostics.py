@@ -78,10 +78,10 @@ class Diagnostics:
         Raises:
             OSError: the kernel does not answer.
         """
-        for interface in (0, *(number for number, _ in socket.if_nameindex())):
-            if self.look(endpoints, interface) is not None:
-                return interface
-        return None
+        if self.look(endpoints, 0) is not None:
+            return 0
+        interfaces = (number for number, _ in socket.if_nameindex())
+        return next((number for number in interfaces if self.look(endpoints, number) is not None), None)
 
     def look(self, endpoints: Endpoints, interface: int) -> Sight | None:
         """Look at a connection.

@@ -10,7 +10,7 @@ from tcppar.net.opening import ListenerOptions
 from tcppar.policy import faults
 from tcppar.policy.faults import Remedy
 from tcppar.policy.strikes import Backoff, Strikes, Verdict
-from tcppar.supervisor.heritage import ListenerRecord
+from tcppar.supervisor.heritage import ListenerRecord, inode_of
 
 if TYPE_CHECKING:
     from tcppar.supervisor.core import Core
@@ -81,6 +81,7 @@ class Acceptor:
         successor = self._successor
         return ListenerRecord(
             descriptor=self.fileno(),
+            inode=inode_of(self.fileno()),
             address=str(self.listener.address),
             inherited=self.listener.inherited,
             emptying=self.phase is Phase.EMPTYING,

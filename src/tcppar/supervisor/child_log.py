@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tcppar.events import ChildOutput
-from tcppar.supervisor.heritage import ChildLogRecord
+from tcppar.supervisor.heritage import ChildLogRecord, OpenSocket, inode_of
 
 if TYPE_CHECKING:
     from tcppar.supervisor.core import Core
@@ -54,7 +54,8 @@ class ChildLog:
         self._bytes_read = 0
         self._behind = False
         if former is not None:
-            self._reader, self.writer = former.reader, former.writer
+            self._reader = former.descriptor
+            self.writer = former.writer.descriptor if former.writer is not None and former.writer.is_there else -1
             self._unfinished.update(former.unfinished)
         else:
             self._reader, self.writer = _new_ends(with_credentials=core.features.credentials)
@@ -67,9 +68,17 @@ class ChildLog:
         """The end that is read."""
         return self._reader
 
-    def describe(self) -> ChildLogRecord:
-        """What a next supervisor must know of it."""
-        return ChildLogRecord(self._reader, self.writer, list(self._unfinished.items()))
+    @property
+    def descriptors(self) -> list[int]:
+        """Both ends, as far as they are open."""
+        return [self._reader, *([self.writer] if self.writer >= 0 else [])]
+
+    def describe(self) -> ChildLogRecord | None:
+        """What a next supervisor must know of it; None if nothing more can come."""
+        if self not in self._core.child_logs:
+            return None
+        writer = OpenSocket(self.writer, inode_of(self.writer)) if self.writer >= 0 else None
+        return ChildLogRecord(self._reader, inode_of(self._reader), writer, list(self._unfinished.items()))
 
     def close_writer(self) -> None:
         """No further spawner will get it; the reading ends when the last child has."""
@@ -200,6 +209,7 @@ class ChildLog:
             self._tell_rest(pid)
         self._core.waiter.unregister(self)
         self._core.child_logs.discard(self)
+        self._core.structure_changed()
         if self._socket is not None:
             self._socket.close()
         else:

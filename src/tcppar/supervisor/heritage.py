@@ -4,6 +4,7 @@ They are written by one version and read by another, after an upgrade: names are
 newer version adds has its default where it is missing. What cannot be read so needs another VERSION.
 """
 
+import os
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,7 +20,31 @@ if TYPE_CHECKING:
 VERSION = 1
 
 
-class ListenerRecord(Struct, frozen=True):
+class OpenSocket(Struct, frozen=True):
+    """A socket that is left. Whoever is killed may have closed it a moment before, and its number be another's.
+
+    Attributes:
+        inode: of the socket, which no other one has.
+    """
+
+    descriptor: int
+    inode: int
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the descriptor still is this socket."""
+        return inode_of(self.descriptor) == self.inode != 0
+
+
+def inode_of(descriptor: int) -> int:
+    """What tells an open file from others; 0 if the descriptor is not open."""
+    try:
+        return os.fstat(descriptor).st_ino
+    except OSError:
+        return 0
+
+
+class ListenerRecord(OpenSocket, frozen=True):
     """An acceptor and its listener.
 
     Attributes:
@@ -28,7 +53,6 @@ class ListenerRecord(Struct, frozen=True):
         successor: the descriptor of the listener that came in its place by a reset.
     """
 
-    descriptor: int
     address: str
     inherited: bool
     emptying: bool
@@ -43,7 +67,7 @@ class ServiceRecord(Struct, frozen=True):
     listeners: list[ListenerRecord]
 
 
-class TakerRecord(Struct, frozen=True):
+class TakerRecord(OpenSocket, frozen=True):
     """A spawner: its process and our end of its channel.
 
     Attributes:
@@ -51,7 +75,6 @@ class TakerRecord(Struct, frozen=True):
         outbox: orders that found no room in the channel yet, encoded, and descriptors that go with them.
     """
 
-    descriptor: int
     pid: int
     state: str
     leaving: bool
@@ -68,11 +91,14 @@ class WorkerRecord(Struct, frozen=True):
     owes_order: bool
 
 
-class ChildLogRecord(Struct, frozen=True):
-    """Where children's descriptor 2 leads, and lines of which the end has not been read."""
+class ChildLogRecord(OpenSocket, frozen=True):
+    """Where children's descriptor 2 leads, the end that is read, and lines of which the end has not been read.
 
-    reader: int
-    writer: int
+    Attributes:
+        writer: the end that spawners get; None if no other one will.
+    """
+
+    writer: OpenSocket | None
     unfinished: list[tuple[int | None, bytes]]
 
 

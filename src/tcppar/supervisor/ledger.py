@@ -48,6 +48,7 @@ _RULE_AT = 1
 _HOLDER = struct.Struct("<i")
 _HOLDER_AT = 4
 _TAKEN = struct.Struct("<iid")  # process, our copy of the connection, seconds to make the process
+_PID = struct.Struct("<i")
 _TAKEN_AT = 8
 _FACTS_LENGTH = struct.Struct("<H")
 _FACTS_LENGTH_AT = 28
@@ -66,10 +67,12 @@ class Mark(IntEnum):
     """It was about to be offered: nobody can say whether it was."""
     OFFERED = 3
     TAKEN = 4
+    ENDING = 5
+    """Its record is being written, or has been."""
 
 
 # Members of an enum are looked up slowly, and these are asked for in every connection.
-_FREE, _WAITING, _OFFERING, _OFFERED_MARK, _TAKEN_MARK = map(int, Mark)
+_FREE, _WAITING, _OFFERING, _OFFERED_MARK, _TAKEN_MARK, _ENDING = map(int, Mark)
 
 
 class Facts(Struct, frozen=True, array_like=True):
@@ -101,6 +104,43 @@ class Entry(Struct, frozen=True):
     ended_by: EndedBy | None
 
 
+def new_books() -> int:
+    """The descriptor of a new ledger, with nothing in it. It crosses no exec unless it is told to."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("tcppar", os.MFD_CLOEXEC)
+    else:
+        with tempfile.TemporaryFile(prefix="tcppar-") as file:
+            descriptor = os.dup(file.fileno())
+    os.truncate(descriptor, _SLOTS_AT + _FIRST_SLOTS * _SLOT_SIZE)
+    os.pwrite(descriptor, _MAGIC, 0)
+    return descriptor
+
+
+class Cover:
+    """What the keeper reads and writes of a ledger: two bytes.
+
+    It does not map the file. A mapping has a duplicate of the descriptor, which a forked process closes when it lets go
+    of the object: in a table that all share, that was a descriptor of somebody else's by then.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    @property
+    def has_structure(self) -> bool:
+        """Whether any supervisor has come to serve."""
+        return os.pread(self.descriptor, 1, _CURRENT_AT) != b"\0"
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the supervisor of the moment has."""
+        return os.pread(self.descriptor, 1, _BEGAN_AT) != b"\0"
+
+    def note_start(self) -> None:
+        """Another supervisor begins."""
+        os.pwrite(self.descriptor, b"\0", _BEGAN_AT)
+
+
 class Ledger:
     """The books.
 
@@ -113,9 +153,6 @@ class Ledger:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        if os.fstat(descriptor).st_size == 0:
-            os.truncate(descriptor, _SLOTS_AT + _FIRST_SLOTS * _SLOT_SIZE)
-            os.pwrite(descriptor, _MAGIC, 0)
         self._memory = mmap.mmap(descriptor, 0)
         if self._memory[: len(_MAGIC)] != _MAGIC:
             raise SystemRefused(f"descriptor {descriptor} holds no state that this version can take over")
@@ -125,14 +162,6 @@ class Ledger:
         self._slots_used = self._number_at(_SLOTS_USED_AT)
         self.stale = True
         """Whether the structure has changed since it was saved."""
-
-    @classmethod
-    def create(cls) -> "Ledger":
-        """A new one, with nothing in it. It crosses no exec unless it is told to."""
-        if hasattr(os, "memfd_create"):
-            return cls(os.memfd_create("tcppar", os.MFD_CLOEXEC))
-        with tempfile.TemporaryFile(prefix="tcppar-") as file:
-            return cls(os.dup(file.fileno()))
 
     def close(self) -> None:
         """Let go of it, and of its memory if nobody else has it."""
@@ -167,14 +196,9 @@ class Ledger:
         (length,) = _LENGTH.unpack_from(self._memory, at)
         return bytes(self._memory[at + _LENGTH.size : at + _LENGTH.size + length])
 
-    @property
-    def began(self) -> bool:
-        """Whether the supervisor of the moment has come to serve."""
-        return bool(self._memory[_BEGAN_AT])
-
-    @began.setter
-    def began(self, began: bool) -> None:
-        self._memory[_BEGAN_AT] = began
+    def note_begun(self) -> None:
+        """The supervisor of the moment has come to serve."""
+        self._memory[_BEGAN_AT] = 1
 
     # Numbers.
 
@@ -210,7 +234,7 @@ class Ledger:
         """Enter one that is open already, as it stands."""
         self.enter(connection)
         if connection.holder is not None:
-            self.offering(connection, connection.holder.fileno())
+            self.offering(connection, connection.holder.fileno(), connection.pid)
         if connection.state is State.OFFERED:
             self.offered(connection)
         elif connection.state is State.TAKEN:
@@ -247,10 +271,11 @@ class Ledger:
         _COUNT.pack_into(self._memory, _SLOTS_USED_AT, self._slots_used)
         return slot
 
-    def offering(self, connection: "Connection", holder: int) -> None:
-        """It is about to be offered to whoever is at the other end of a channel."""
+    def offering(self, connection: "Connection", holder: int, pid: int) -> None:
+        """It is about to be offered to whoever is at the other end of a channel; `pid` if that is who will serve it."""
         at = _SLOTS_AT + connection.slot * _SLOT_SIZE
         _HOLDER.pack_into(self._memory, at + _HOLDER_AT, holder)
+        _PID.pack_into(self._memory, at + _TAKEN_AT, pid)
         self._memory[at] = _OFFERING
 
     def offered(self, connection: "Connection") -> None:
@@ -259,6 +284,7 @@ class Ledger:
 
     def waits(self, connection: "Connection") -> None:
         """It was not taken, or could not be offered."""
+        _PID.pack_into(self._memory, _SLOTS_AT + connection.slot * _SLOT_SIZE + _TAKEN_AT, 0)
         self._memory[_SLOTS_AT + connection.slot * _SLOT_SIZE] = _WAITING
 
     def taken(self, connection: "Connection", pid: int, spawn_seconds: float) -> None:
@@ -278,6 +304,7 @@ class Ledger:
 
     def ended(self, connection: "Connection") -> None:
         """Its record was told. The slot is let go with the next `settle`, when that is written."""
+        self._memory[_SLOTS_AT + connection.slot * _SLOT_SIZE] = _ENDING
         self._ended.append(connection.slot)
 
     @property

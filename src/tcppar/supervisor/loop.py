@@ -15,7 +15,7 @@ from tcppar.policy.strikes import Verdict
 from tcppar.settings import ServerSettings
 from tcppar.supervisor.core import Core
 from tcppar.supervisor.heritage import Heritage
-from tcppar.supervisor.ledger import Ledger
+from tcppar.supervisor.ledger import Ledger, new_books
 from tcppar.supervisor.lifeline import Lifeline
 from tcppar.supervisor.reaper import Reaper
 from tcppar.supervisor.rollout import Renewal, Rollout
@@ -276,7 +276,7 @@ class Supervisor:
         else:
             self._roll_out(left.config, Renewal.NOTHING)
         if core.ledger is not None:
-            core.ledger.began = True
+            core.ledger.note_begun()
 
     def _keep_books(self, ledger: Ledger) -> None:
         """Note for a next supervisor what this pass has changed. What was said stays to be read until that is done."""
@@ -330,7 +330,7 @@ class Supervisor:
                 ledger.close()
 
     def _copied_books(self) -> Ledger:
-        ledger = Ledger.create()
+        ledger = Ledger(new_books())
         for connection in self._table.all_open():
             ledger.copy(connection)
         ledger.go_on_counting(self._table.last_number)

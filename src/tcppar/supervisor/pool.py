@@ -84,8 +84,10 @@ class Pool:
         self._may_start_at = 0.0
         self._processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._child_log: ChildLog | None = None
-        if config.settings.stderr is StderrMode.LOG:
-            self._child_log = ChildLog(config.name, core, table, None if former is None else former.child_log)
+        if former is None and config.settings.stderr is StderrMode.LOG:
+            self._child_log = ChildLog(config.name, core, table)
+        elif former is not None and former.child_log is not None and former.child_log.is_there:
+            self._child_log = ChildLog(config.name, core, table, former.child_log)
         if former is not None:
             self._go_on(former)
         core.structure_changed()
@@ -95,6 +97,8 @@ class Pool:
         self._retired = former.retired
         self.sources = tuple(former.sources)
         for record in former.spawners:
+            if not record.is_there:
+                continue
             spawner = SpawnerProcess(self, self._core, channels.taken_up(record.descriptor), record.pid)
             spawner.go_on(record)
             self.spawners.append(spawner)
@@ -116,6 +120,11 @@ class Pool:
 
     def _describe_workers(self) -> list[WorkerRecord]:
         return []
+
+    @property
+    def own_descriptors(self) -> list[int]:
+        """What it has open besides its spawners' channels."""
+        return [] if self._child_log is None else self._child_log.descriptors
 
     @property
     def takers(self) -> list[Taker]:
@@ -250,7 +259,7 @@ class Pool:
         self._core.structure_changed()
         self.may_be_small = True
         self._first(Refused(f"its spawner ended, {outcome}"))
-        if not self._retired:
+        if not self._retired or spawner.children or spawner.offered:
             self._core.log.emit(
                 SpawnerDied(
                     service=self._owner.name,

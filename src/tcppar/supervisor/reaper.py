@@ -123,16 +123,9 @@ class Reaper:
 
     def _find_unreported(self, pool: SpawnerPool, spawner: SpawnerProcess) -> None:
         """It may have made a child and died before it said so: offered again, that connection would get two."""
-        if not spawner.offered:
-            return
-        wanted = {
-            f"TCPPAR_CONNECTION_ID={self._table.id_of(connection)}".encode(): number
-            for number, connection in spawner.offered.items()
-        }
-        for pid in self._own_children():
-            if pid not in self._spawners and not self._table.is_open(pid):
-                for variable in _environment_of(pid) & wanted.keys():
-                    pool.on_report(spawner, Taken(wanted[variable], pid, 0.0))
+        for connection in list(spawner.offered.values()):
+            if (pid := self.child_of(connection)) is not None:
+                pool.on_report(spawner, Taken(connection.number, pid, 0.0))
 
     def _own_children(self) -> list[int]:
         """Processes that can be orphans of our spawners."""
@@ -140,15 +133,24 @@ class Reaper:
         return [*_children_of(os.getpid()), *adopted]
 
     def child_of(self, connection: Connection) -> int | None:
-        """The process that serves a connection, though nobody has told of it; None if there is none."""
-        wanted = f"TCPPAR_CONNECTION_ID={self._table.id_of(connection)}".encode()
+        """The process that serves a connection, though nobody has told of it; None if there is none.
+
+        It is known by the connection's id in its environment, if it is a program; or by the connection itself, of which
+        we have a copy. A program can have closed it, and a forked handler has no environment of its own.
+        """
+        variable = f"TCPPAR_CONNECTION_ID={self._table.id_of(connection)}".encode()
+        inode = None if connection.descriptor is None else os.fstat(connection.descriptor).st_ino
         found = (pid for pid in self._own_children() if pid not in self._spawners and not self._table.is_open(pid))
-        return next((pid for pid in found if wanted in _environment_of(pid)), None)
+        return next((pid for pid in found if variable in _environment_of(pid) or _has_socket(pid, inode)), None)
 
     def _orphan_ended(self, connection: Connection, ended: Ended) -> None:
-        # It may be that its spawner is dead and not reaped yet: then it holds the connection still.
-        if connection.holder is not None:
-            connection.holder.children.pop(connection.number, None)
+        # It may be that its spawner is dead and not reaped yet, or that it is a worker that has told of the end: then
+        # the holder still has the connection, and that is to be read first.
+        if (holder := connection.holder) is not None:
+            holder.read_to_the_end()
+            if self._table.get(connection.number) is not connection:
+                return
+            holder.children.pop(connection.number, None)
         if (path := self._control_files.pop(connection.number, None)) is not None:
             control_file.remove(path)
         connection.service.end(connection, ended)
@@ -213,6 +215,14 @@ def _children_of(pid: int) -> list[int]:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
+
+
+def _has_socket(pid: int, inode: int | None) -> bool:
+    """Whether a process has a socket open (proc_pid_fd(5)); False if it may not be seen, or has ended."""
+    try:
+        return any(os.readlink(link.path) == f"socket:[{inode}]" for link in os.scandir(f"/proc/{pid}/fd"))
+    except OSError:
+        return False
 
 
 def _environment_of(pid: int) -> set[bytes]:

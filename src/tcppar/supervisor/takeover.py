@@ -41,6 +41,8 @@ _STATES = {
     Mark.OFFERING: State.OFFERED,
     Mark.OFFERED: State.OFFERED,
     Mark.TAKEN: State.TAKEN,
+    # What has told of the end tells of it once more.
+    Mark.ENDING: State.TAKEN,
 }
 
 
@@ -157,7 +159,8 @@ class Takeover:
             self.leaving.append(service)
         else:
             self.serving[service.name] = service
-        for listener in record.listeners:
+        listening = [listener for listener in record.listeners if listener.is_there]
+        for listener in listening:
             self._claim(listener.descriptor)
             opened = listeners.taken_up(
                 listener.descriptor, Address(listener.address), self._core.features, inherited=listener.inherited
@@ -165,7 +168,7 @@ class Takeover:
             acceptor = Acceptor(opened, service, self._core, record.config.settings.strikes)
             self._acceptors[listener.descriptor] = acceptor
             service.on_new_acceptor(acceptor)
-        for listener in record.listeners:
+        for listener in listening:
             self._acceptors[listener.descriptor].go_on(listener, self._acceptors)
         return service
 
@@ -182,13 +185,11 @@ class Takeover:
             pool.retire()  # a reload had prepared it
         for taker in (*pool.spawners, *pool.takers):
             self._takers[taker.fileno()] = taker
-        for former in (*record.spawners, *(worker.taker for worker in record.workers)):
-            self._claim(former.descriptor)
-            for _, passed in former.outbox:
-                self._claim(passed)
-        if record.child_log is not None:
-            self._claim(record.child_log.reader)
-            self._claim(record.child_log.writer)
+        for taker in (*pool.spawners, *pool.takers):
+            for descriptor in taker.descriptors:
+                self._claim(descriptor)
+        for descriptor in pool.own_descriptors:
+            self._claim(descriptor)
 
     def _claim(self, descriptor: int | None) -> None:
         if descriptor is not None:
@@ -207,28 +208,28 @@ class Takeover:
             entry.copy if entry.copy in self._unclaimed and _is_socket_of(entry.copy, facts.endpoints) else None
         )
         self._claim(descriptor)
-        accepted = Accepted(-1 if descriptor is None else descriptor, facts.endpoints, facts.queued, facts.credentials)
+        holder = None if entry.holder is None else self._takers.get(entry.holder)
         connection = Connection(
             facts.number,
             service,
-            accepted,
+            Accepted(-1 if descriptor is None else descriptor, facts.endpoints, facts.queued, facts.credentials),
             facts.accepted_at,
             facts.accepted_at,
             descriptor,
             state=_STATES[entry.mark],
-            holder=None if entry.holder is None else self._takers.get(entry.holder),
+            holder=holder,
             pid=entry.pid,
             spawn_seconds=entry.spawn_seconds,
             ended_by=entry.ended_by,
             slot=entry.slot,
         )
-        if descriptor is None and entry.mark is Mark.WAITING:
+        if entry.mark is not Mark.TAKEN and descriptor is None and holder is None and not entry.pid:
             # It was refused, and the record of that was being written.
             self._ledger.ended(connection)
             self._core.counters.refused += 1
             return None
         self._table.take_over(connection)
-        if entry.mark is Mark.TAKEN and service.linger is None:
+        if connection.state is State.TAKEN and service.linger is None:
             connection.close_copy()
         if entry.mark is Mark.OFFERING and connection.holder is not None:
             self._offer_once_more(connection, connection.holder)
@@ -270,7 +271,8 @@ class Takeover:
         else:
             connection.state, connection.pid = State.TAKEN, pid
             self._ledger.taken(connection, pid, 0.0)
-            connection.close_copy()
+            if connection.service.linger is None:
+                connection.close_copy()
             self._table.take_over(connection)
 
     # What nobody has claimed.

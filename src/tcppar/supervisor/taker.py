@@ -11,7 +11,7 @@ import msgspec
 
 from tcppar.net.channel import Channel, ChannelClosed
 from tcppar.records import Busy, Ended, Failed, Offer, Order, Report, Retire, Taken
-from tcppar.supervisor.heritage import TakerRecord
+from tcppar.supervisor.heritage import TakerRecord, inode_of
 from tcppar.supervisor.table import Connection
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Taker:
         """
         ledger = self._core.ledger
         if ledger is not None:
-            ledger.offering(connection, self.fileno())
+            ledger.offering(connection, self.fileno(), self.serves_as)
         self._send_offer(connection, again=False)
         if ledger is not None:
             ledger.offered(connection)
@@ -192,6 +192,11 @@ class Taker:
     # Handing on to a next supervisor.
 
     @property
+    def serves_as(self) -> int:
+        """The process that serves what it is offered, if that is known before."""
+        return 0
+
+    @property
     def can_be_handed_on(self) -> bool:
         """Whether nothing of what it said is here in part."""
         return self._channel.is_between_frames
@@ -201,7 +206,13 @@ class Taker:
         outbox = [
             (_encoder.encode(order), None if passed is None else passed.fileno()) for order, passed in self._outbox
         ]
-        return TakerRecord(self.fileno(), self.pid, self.state.name, self.leaving, outbox)
+        descriptor = self.fileno()
+        return TakerRecord(descriptor, inode_of(descriptor), self.pid, self.state.name, self.leaving, outbox)
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What it has open: the channel, and what waits in the outbox."""
+        return [self.fileno(), *(passed.fileno() for _, passed in self._outbox if passed is not None)]
 
     def go_on(self, former: TakerRecord) -> None:
         """Take up what a supervisor before this one has left."""

@@ -15,7 +15,7 @@ from tcppar.events import UpgradeFailed
 from tcppar.net import platform
 from tcppar.policy import faults, outcome
 from tcppar.supervisor import heritage
-from tcppar.supervisor.ledger import Ledger
+from tcppar.supervisor.ledger import Ledger, new_books
 
 if TYPE_CHECKING:
     from tcppar.config import Config
@@ -112,7 +112,7 @@ class Upgrade:
             self._fail(f"no trial can be started: {faults.name(error.errno or 0)}")
 
     def _start(self, structure: bytes) -> None:
-        ledger = Ledger.create()
+        ledger = Ledger(new_books())
         try:
             ledger.save(structure)
             reader, writer = os.pipe()

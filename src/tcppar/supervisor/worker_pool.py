@@ -50,7 +50,7 @@ class WorkerPool(Pool):
         spawners = {spawner.pid: spawner for spawner in self.spawners}
         for record in former.workers:
             self._last_number = min(self._last_number, record.number)
-            if (spawner := spawners.get(record.spawner)) is not None:
+            if (spawner := spawners.get(record.spawner)) is not None and record.taker.is_there:
                 end = channels.taken_up(record.taker.descriptor)
                 worker = WorkerProcess(self, self._core, end, record.number, spawner)
                 worker.go_on_as_worker(record)

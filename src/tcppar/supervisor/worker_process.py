@@ -64,6 +64,11 @@ class WorkerProcess(Taker):
         """A signal reaches it as long as its process can be named."""
         return self.spawner.state is not TakerState.LOST or self.pid != 0
 
+    @property
+    def serves_as(self) -> int:
+        """Its own process."""
+        return self.pid
+
     def describe_worker(self) -> WorkerRecord:
         """What a next supervisor must know of it, but for its connection."""
         return WorkerRecord(self.describe(), self.number, self.spawner.pid, self.began, self._owes_order)

@@ -69,16 +69,23 @@ class Books:
         """How many connections are recorded."""
         return len(self._recorded) - self._recorded.count(0)
 
-    def problems(self, unknown: int = 0) -> list[str]:
+    @property
+    def doubled(self) -> int:
+        """How many of them are recorded more than once."""
+        return self.recorded - self._recorded.count(1)
+
+    def problems(self, unknown: int = 0, *, again: bool = False) -> list[str]:
         """All that does not balance; nothing if everything does.
 
         Args:
             unknown: how many connections no client was told of: of clients who left before they could be.
+            again: whether records may have come twice, for a supervisor was killed when it had written them and had not
+                noted that yet.
         """
         sides = list(enumerate(zip(self._padded(self._seen), self._padded(self._recorded), strict=True)))
         never_seen = [number for number, (seen, recorded) in sides if recorded and not seen]
         return [
-            *_named("recorded more than once", [number for number, (_, recorded) in sides if recorded > 1]),
+            *_named("recorded more than once", [number for number, (_, recorded) in sides if recorded > 1 + again]),
             *_named("told to more than one client", [number for number, (seen, _) in sides if seen > 1]),
             *_named(
                 "told, but never recorded", [number for number, (seen, recorded) in sides if seen and not recorded]

@@ -30,7 +30,8 @@ def reset(server: Server) -> None:
     """Reset every listener (SIGUSR1)."""
     before = len(server.events("reset"))
     server.signal(Signals.SIGUSR1)
-    server.wait_for_event("reset", before + len(server.events("listening")))
+    listeners = {record["address"] for record in server.events("listening")}
+    server.wait_for_event("reset", before + len(listeners))
 
 
 def reload(server: Server) -> None:
@@ -43,12 +44,15 @@ def reload(server: Server) -> None:
 
 
 def upgrade(server: Server) -> None:
-    """Replace the program (SIGUSR2).
+    """Replace the program (SIGUSR2), and then the spawners.
 
     Raises:
         AssertionError: it failed.
     """
+    before = len(server.events("reloaded")) + len(server.events("reload-failed"))
     _ask(server, Signals.SIGUSR2, "upgraded", "upgrade-failed")
+    last = server.wait_for(lambda record: record["event"] in ("reloaded", "reload-failed"), before + 1)[-1]
+    assert last["event"] == "reloaded", last
 
 
 def _ask(server: Server, number: Signals, done: str, failed: str) -> None:

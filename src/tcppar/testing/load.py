@@ -18,7 +18,7 @@ from typing import Self, TypeVar
 from tcppar.testing.client import Client, Failure, Greeting, LetDown, Loss, Manner, Target, Wait, failure_of
 from tcppar.testing.processes import PATIENCE
 
-_MOST_TOLD = 1000
+_MOST_TOLD = 10_000
 
 MIXED = {Manner.QUICK: 92, Manner.TALK: 4, Manner.BULK: 2, Manner.SLOW: 1, Manner.RUDE: 1}
 """Shares of a load that has something of everything."""
@@ -45,9 +45,9 @@ class Outcome:
         done: connections that have ended, well or not.
         rude: those among them that did not want to be served.
         failures: how many failed, by kind.
-        losses: those that failed, the first thousand.
+        losses: those that failed, the first ten thousand.
         late: how many had to wait for more than a second.
-        waits: those waits, the first thousand.
+        waits: those waits, the first ten thousand.
     """
 
     done: int = 0

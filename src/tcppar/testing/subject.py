@@ -119,7 +119,7 @@ class Subject:
         rude = sum(load.outcome.rude for load in self.loads)
         return [
             *([] if code == 0 else [f"it ended with exit code {code}"]),
-            *self.books.problems(unknown=rude),
+            *self.books.problems(unknown=rude, again=bool(self.server.events("recovered"))),
             *(f"it said: {line}" for line in self.server.noise),
             *(f"process {pid} is left" for pid in holdings.marked(_MARK, self._mark)),
         ]
