@@ -11,7 +11,7 @@ from msgspec import Struct
 from tcppar.net import opening, steering
 from tcppar.net.address import Address, format_endpoint
 from tcppar.net.opening import ListenerOptions
-from tcppar.net.platform import Features
+from tcppar.net.platform import Features, socket_of
 from tcppar.records import Endpoints, Family, PeerCredentials
 
 _FAMILIES = {socket.AF_INET: Family.IPV4, socket.AF_INET6: Family.IPV6, socket.AF_UNIX: Family.UNIX}
@@ -84,7 +84,7 @@ class Listener:
     def accepted_before(self, descriptor: int) -> Accepted | None:
         """A connection that another process accepted from this listener and left; None if it is none, or is gone."""
         try:
-            with socket.socket(fileno=os.dup(descriptor)) as duplicate:
+            with socket_of(descriptor) as duplicate:
                 kind = (duplicate.family, duplicate.type, duplicate.proto)
                 peer, own = duplicate.getpeername(), duplicate.getsockname()
         except OSError:

@@ -4,7 +4,8 @@ import os
 import select
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from msgspec import Struct
 
@@ -113,6 +114,23 @@ def _is_open(descriptor: int) -> bool:
     except OSError:
         return False
     return True
+
+
+@contextmanager
+def socket_of(descriptor: int) -> Iterator[socket.socket]:
+    """A socket object for a look at a descriptor that is somebody else's; it is left as it is.
+
+    Raises:
+        OSError: it is no socket, or no descriptor is left for the duplicate.
+    """
+    duplicate = os.dup(descriptor)
+    try:
+        sock = socket.socket(fileno=duplicate)
+    except OSError:
+        os.close(duplicate)
+        raise
+    with sock:
+        yield sock
 
 
 def ensure_standard_descriptors() -> None:

@@ -18,6 +18,7 @@ from tcppar.config import Config
 from tcppar.net import listener as listeners
 from tcppar.net.address import Address
 from tcppar.net.listener import Accepted
+from tcppar.net.platform import socket_of
 from tcppar.policy.life import State
 from tcppar.records import Endpoints, HandlerMode
 from tcppar.supervisor import heritage
@@ -308,7 +309,7 @@ def _peer(endpoints: Endpoints) -> tuple[str, int]:
 
 def _is_shut(descriptor: int) -> bool:
     """Whether the end of the stream was sent already, or the client is gone."""
-    with socket.socket(fileno=os.dup(descriptor)) as duplicate:
+    with socket_of(descriptor) as duplicate:
         try:
             duplicate.send(b"", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         except BlockingIOError:
@@ -321,7 +322,7 @@ def _is_shut(descriptor: int) -> bool:
 def _is_socket_of(descriptor: int, endpoints: Endpoints) -> bool:
     """Whether a descriptor still is the connection that it was, and not another one's by now."""
     try:
-        with socket.socket(fileno=os.dup(descriptor)) as duplicate:
+        with socket_of(descriptor) as duplicate:
             peer = duplicate.getpeername()
     except OSError as error:
         return error.errno == errno.ENOTCONN  # the client is gone; that is for its child to find out
