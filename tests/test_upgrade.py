@@ -196,8 +196,10 @@ def test_a_lifetime_goes_on(serve: Serve) -> None:
 
 def test_an_orphan_stays_in_the_books(serve: Serve) -> None:
     server = serve("127.0.0.1:0", "--max-connections", "1", "--when-full", "refuse", *SAYS_PID)
+    before = descriptors(server.pid)
     with server.connect() as client:
         read_line(client)
+        wait_until(lambda: descriptors(server.pid) == before)  # its spawner has told of it
         os.kill(spawner_of(server), signal.SIGKILL)
         server.wait_for_event("spawner-died")
         upgrade(server)

@@ -140,6 +140,8 @@ class Table:
 
     def refuse(self, connection: Connection, reason: EndedBy, detail: str = "") -> None:
         """No child will have it: close it, and write its record."""
+        if self._core.ledger is not None:
+            self._core.ledger.ruled(connection, reason)
         self._remove(connection)
         self._core.counters.refused += 1
         self._core.log.emit(

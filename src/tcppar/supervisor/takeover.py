@@ -19,7 +19,7 @@ from tcppar.net import listener as listeners
 from tcppar.net.address import Address
 from tcppar.net.listener import Accepted
 from tcppar.net.platform import socket_of
-from tcppar.policy.life import State
+from tcppar.policy.life import EndedBy, State
 from tcppar.records import Endpoints, HandlerMode
 from tcppar.supervisor import heritage
 from tcppar.supervisor.acceptor import Acceptor
@@ -225,9 +225,9 @@ class Takeover:
             slot=entry.slot,
         )
         if entry.mark is not Mark.TAKEN and descriptor is None and holder is None and not entry.pid:
-            # It was refused, and the record of that was being written.
-            self._ledger.ended(connection)
-            self._core.counters.refused += 1
+            # It was refused, and nobody knows whether the record of that was written.
+            self._table.take_over(connection)
+            self._table.refuse(connection, entry.ended_by or EndedBy.STOP, "told by the next supervisor")
             return None
         self._table.take_over(connection)
         if connection.state is State.TAKEN and service.linger is None:

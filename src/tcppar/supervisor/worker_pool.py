@@ -207,6 +207,7 @@ class WorkerPool(Pool):
                 self._child_log.on_conversation_end(worker.pid)
             connection = worker.offered.pop(report.number, None)
             if connection is not None:
+                connection.pid = connection.pid or worker.pid  # a supervisor before this one may not have noted it
                 self._owner.end_untaken(connection, report)
             else:
                 self._owner.end(worker.children.pop(report.number), report)

@@ -111,7 +111,7 @@ def run(plan: Plan, say: Progress = print) -> Report:
     Raises:
         AssertionError: the server could not be started, or not even be warmed up.
     """
-    with Subject(keep=True, workers="8-48", user=subject.less_than_root()) as tried:
+    with Subject(keep=True, user=subject.less_than_root()) as tried:
         say("warming up")
         _warm_up(tried, plan.rate)
         before = tried.settle(_CALM)
