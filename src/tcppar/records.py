@@ -150,14 +150,20 @@ class Offer(Struct, frozen=True, array_like=True, tag=1, gc=False):
     """A connection, offered with its descriptor; answered by Taken, Busy or Failed.
 
     Attributes:
-        again: whether it may have been offered to the same process before, by a supervisor that has died since. Who
-            knows the number has it already, and does nothing.
+        attempt: counts how often this connection was offered to anybody.
+        again: whether this very offer may have been sent before, by a supervisor that has died since. Whoever has had
+            it has answered it already, and does nothing.
     """
 
     number: int
     endpoints: Endpoints
     credentials: PeerCredentials | None = None
+    attempt: int = 0
     again: bool = False
+
+    def repeats(self, last: "Offer | None") -> bool:
+        """Whether it is the one that was had last. Of those before it, it was known that they had been sent."""
+        return self.again and last is not None and (self.number, self.attempt) == (last.number, last.attempt)
 
 
 class Deliver(Struct, frozen=True, array_like=True, tag=2, gc=False):
@@ -224,11 +230,16 @@ class Taken(Struct, frozen=True, array_like=True, tag=3, gc=False):
 
 
 class Busy(Struct, frozen=True, array_like=True, tag=4, gc=False):
-    """No child could be made just now (`errno`, of the call `call`): the connection is to be offered again."""
+    """No child could be made just now (`errno`, of the call `call`): the connection is to be offered again.
+
+    Attributes:
+        attempt: that of the offer.
+    """
 
     number: int
     errno: int
     call: str
+    attempt: int = 0
 
 
 class Failed(Struct, frozen=True, array_like=True, tag=5, gc=False):

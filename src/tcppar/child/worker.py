@@ -32,7 +32,7 @@ class Worker:
         self._channel = channel
         self._tells = tells
         self._served = 0
-        self._last_number = 0
+        self._last_offer: Offer | None = None
         self._cpu = 0.0
         self._pid = os.getpid()
 
@@ -51,17 +51,17 @@ class Worker:
                         leaving = self._serve(order, descriptors.pop(0))
                     elif isinstance(order, Offer):
                         # It did not fit into our table, and nothing will; the supervisor has still got its own.
-                        self._channel.send([Leaving(), Busy(order.number, errno.EMFILE, "recvmsg")])
+                        self._channel.send([Leaving(), Busy(order.number, errno.EMFILE, "recvmsg", order.attempt)])
                         return
             except (ChannelClosed, OSError):
                 return
 
     def _serve(self, offer: Offer, descriptor: int) -> bool:
         """Serve one connection; whether it was the last one."""
-        if offer.again and offer.number == self._last_number:
+        if offer.repeats(self._last_offer):
             os.close(descriptor)
             return False
-        self._last_number = offer.number
+        self._last_offer = offer
         if self._tells:
             # Before the handler runs: a connection of which it was not said can be given to another worker.
             self._channel.send([Taken(offer.number, self._pid, 0.0)])

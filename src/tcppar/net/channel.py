@@ -8,6 +8,7 @@ An offer's descriptor arrives with the first byte of its frame (unix(7): a read 
 
 import fcntl
 import os
+import select
 import socket
 import sys
 import termios
@@ -164,6 +165,12 @@ class Channel(Generic[Received]):
         unread = array("i", [0])
         fcntl.ioctl(self._socket, termios.TIOCOUTQ, unread)
         return unread[0] == 0
+
+    def is_hung_up(self) -> bool:
+        """Whether the other side has closed its end. What it had not read then counts as read."""
+        poll = select.poll()
+        poll.register(self._socket, 0)
+        return bool(poll.poll(0))
 
     def close(self) -> None:
         """Close this end."""

@@ -118,19 +118,16 @@ def _is_open(descriptor: int) -> bool:
 
 @contextmanager
 def socket_of(descriptor: int) -> Iterator[socket.socket]:
-    """A socket object for a look at a descriptor that is somebody else's; it is left as it is.
+    """A socket object for a look at a descriptor that is somebody else's; it is left open.
 
     Raises:
-        OSError: it is no socket, or no descriptor is left for the duplicate.
+        OSError: it is no socket.
     """
-    duplicate = os.dup(descriptor)
+    sock = socket.socket(fileno=descriptor)
     try:
-        sock = socket.socket(fileno=duplicate)
-    except OSError:
-        os.close(duplicate)
-        raise
-    with sock:
         yield sock
+    finally:
+        sock.detach()
 
 
 def ensure_standard_descriptors() -> None:

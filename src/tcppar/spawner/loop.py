@@ -7,7 +7,6 @@ import signal
 import socket
 import sys
 import time
-from collections import deque
 from typing import Any, NoReturn, Protocol
 
 import msgspec
@@ -44,8 +43,6 @@ _TOLERATED_STRIKES = 3
 # How many hand-overs, and for how many seconds, may wait to be reported together with what comes next.
 MOST_UNREPORTED = 3
 _LONGEST_UNREPORTED = 0.005
-# A supervisor that takes over offers again what it cannot know to have been offered: the last few alone can be it.
-_REMEMBERED = 64
 _BEYOND_ANY_DESCRIPTOR = 1 << 20
 
 
@@ -77,7 +74,7 @@ class Spawner:
         self._launcher = launcher
         self._numbers: dict[int, int] = {}
         self._pids: dict[int, int] = {}
-        self._lately_ended: deque[int] = deque(maxlen=_REMEMBERED)
+        self._last_offer: Offer | None = None
         self._reports: list[Report] = []
         self._ending = False
         self._orphaned = False
@@ -133,18 +130,20 @@ class Spawner:
                 self._deliver(order)
             elif isinstance(order, Retire):
                 self._ending = True
-            elif descriptors:
-                descriptor = descriptors.pop(0)
-                if isinstance(order, Offer) and order.again and self._has_had(order.number):
+            elif isinstance(order, Offer) and order.repeats(self._last_offer):
+                for descriptor in descriptors:
                     os.close(descriptor)
-                else:
-                    self._make_child(order, descriptor)
             else:
-                # The descriptor did not fit into our table; the supervisor has still got its own.
-                self._reports.append(Busy(order.number, errno.EMFILE, "recvmsg"))
+                self._obey_with(order, descriptors)
 
-    def _has_had(self, number: int) -> bool:
-        return number in self._pids or number in self._lately_ended
+    def _obey_with(self, order: Offer | Hire, descriptors: list[int]) -> None:
+        if isinstance(order, Offer):
+            self._last_offer = order
+        if descriptors:
+            self._make_child(order, descriptors.pop(0))
+        else:
+            # The descriptor did not fit into our table; the supervisor has still got its own.
+            self._reports.append(_busy(order, errno.EMFILE, "recvmsg"))
 
     def _lose_supervisor(self) -> None:
         """Nobody gives orders or reads reports any more; the children that are there go on."""
@@ -197,7 +196,6 @@ class Spawner:
                 continue  # it had no connection yet
             found = True
             del self._pids[number]
-            self._lately_ended.append(number)
             self._launcher.clean_up(number)
             self._reports.append(Ended(number, status, usage.ru_utime + usage.ru_stime, self._peak(usage)))
         return found
@@ -218,10 +216,14 @@ class Spawner:
                 self._lose_supervisor()
 
 
+def _busy(order: Offer | Hire, error: int, call: str) -> Busy:
+    return Busy(order.number, error, call, order.attempt if isinstance(order, Offer) else 0)
+
+
 def _no_child(offer: Offer | Hire, error: OSError) -> Report:
     number = error.errno or 0
     if faults.of_spawn(number) is Remedy.BACK_OFF:
-        return Busy(offer.number, number, "spawn")
+        return _busy(offer, number, "spawn")
     return Failed(offer.number, f"{error.filename or 'the program'}: {faults.name(number)}")
 
 

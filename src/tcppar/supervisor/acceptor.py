@@ -211,6 +211,8 @@ class Acceptor:
         self._core.structure_changed()
 
     def _open_again(self, options: ListenerOptions) -> None:
+        if self.phase is Phase.CLOSED:
+            return  # while it could not be opened, it came to be wanted no more
         if self.phase is not Phase.BROKEN:
             self._accept_the_queue()
             self._unwatch()

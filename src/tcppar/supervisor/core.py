@@ -78,6 +78,7 @@ class Core:
     """What was read in this pass and is to be let go of when its consequences are written."""
     child_logs: set["ChildLog"] = field(default_factory=set)
     """Those that can still bring something."""
+    workers_hired: int = 0
     short_of_descriptors: bool = False
     """No descriptor, buffer or memory was left for an accept: no listener is watched until the next try."""
     accept_failing: bool = False
@@ -88,6 +89,15 @@ class Core:
         """What a next supervisor must know of services, listeners and spawners is different now."""
         if self.ledger is not None:
             self.ledger.stale = True
+
+    def number_of_next_worker(self) -> int:
+        """A number that no worker and no connection has had. It is noted first: whoever comes after us, killed in
+        between, would give it to another worker of the same spawner.
+        """
+        self.workers_hired += 1
+        if self.ledger is not None:
+            self.ledger.note_hired(self.workers_hired)
+        return -self.workers_hired
 
     def settle(self) -> None:
         """At the end of a pass: what it led to is written, so that a next supervisor need not read it once more."""

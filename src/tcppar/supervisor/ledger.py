@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 _MAGIC = b"tcppar-1"
 _CURRENT = struct.Struct("<B")
 _CURRENT_AT = 8
-_COUNT = struct.Struct("<Q")
+_COUNT = struct.Struct("Q")  # native, and so written at once
 _BEGAN_AT = 9
 _LAST_NUMBER_AT = 16
 _SLOTS_USED_AT = 24
 _COUNTERS = struct.Struct("<6Q")
 _COUNTERS_AT = 32
+_WORKERS_AT = 80
 
 _PLACES_AT = (1 << 16, 1 << 24)
 _LARGEST_STRUCTURE = (1 << 24) - (1 << 16) - 4
@@ -45,6 +46,7 @@ _SLOT_SIZE = 1024
 _FIRST_SLOTS = 4096
 # What changes in a slot, each at its place; then what does not.
 _RULE_AT = 1
+_ATTEMPTS_AT = 2
 _HOLDER = struct.Struct("<i")
 _HOLDER_AT = 4
 _TAKEN = struct.Struct("<iid")  # process, our copy of the connection, seconds to make the process
@@ -102,6 +104,7 @@ class Entry(Struct, frozen=True):
     copy: int | None
     spawn_seconds: float
     ended_by: EndedBy | None
+    attempts: int
 
 
 def new_books() -> int:
@@ -211,6 +214,15 @@ class Ledger:
         """The counters as they were noted last, in the order of their declaration."""
         return _COUNTERS.unpack_from(self._memory, _COUNTERS_AT)
 
+    @property
+    def workers_hired(self) -> int:
+        """How many workers there ever were."""
+        return self._number_at(_WORKERS_AT)
+
+    def note_hired(self, workers: int) -> None:
+        """Another worker is about to be hired."""
+        _COUNT.pack_into(self._memory, _WORKERS_AT, workers)
+
     def _number_at(self, place: int) -> int:
         return int(_COUNT.unpack_from(self._memory, place)[0])
 
@@ -221,7 +233,6 @@ class Ledger:
         facts = self._encoded_facts(connection)
         connection.slot = slot = self._free.pop() if self._free else self._another_slot()
         memory, at = self._memory, _SLOTS_AT + slot * _SLOT_SIZE
-        _COUNT.pack_into(memory, _LAST_NUMBER_AT, connection.number)
         _FACTS_LENGTH.pack_into(memory, at + _FACTS_LENGTH_AT, len(facts))
         memory[at + _FACTS_AT : at + _FACTS_AT + len(facts)] = facts
         memory[at + _RULE_AT] = 0
@@ -229,6 +240,8 @@ class Ledger:
         copy = _NOBODY if connection.descriptor is None else connection.descriptor
         _TAKEN.pack_into(memory, at + _TAKEN_AT, 0, copy, 0.0)
         memory[at] = _WAITING
+        # Only now: who is not in the books is found by whoever comes next, and gets a number then.
+        _COUNT.pack_into(memory, _LAST_NUMBER_AT, connection.number)
 
     def copy(self, connection: "Connection") -> None:
         """Enter one that is open already, as it stands."""
@@ -276,6 +289,7 @@ class Ledger:
         at = _SLOTS_AT + connection.slot * _SLOT_SIZE
         _HOLDER.pack_into(self._memory, at + _HOLDER_AT, holder)
         _PID.pack_into(self._memory, at + _TAKEN_AT, pid)
+        self._memory[at + _ATTEMPTS_AT] = connection.attempts
         self._memory[at] = _OFFERING
 
     def offered(self, connection: "Connection") -> None:
@@ -344,4 +358,5 @@ class Ledger:
                 copy=None if copy == _NOBODY else copy,
                 spawn_seconds=spawn_seconds,
                 ended_by=_RULES[rule - 1] if rule else None,
+                attempts=self._memory[at + _ATTEMPTS_AT],
             )

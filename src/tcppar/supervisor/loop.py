@@ -334,6 +334,7 @@ class Supervisor:
         for connection in self._table.all_open():
             ledger.copy(connection)
         ledger.go_on_counting(self._table.last_number)
+        ledger.note_hired(self._core.workers_hired)
         ledger.settle(self._core.counters)
         return ledger
 

@@ -130,7 +130,8 @@ class Reaper:
     def _own_children(self) -> list[int]:
         """Processes that can be orphans of our spawners."""
         adopted = [] if self._adoptive_parent is None else _children_of(self._adoptive_parent)
-        return [*_children_of(os.getpid()), *adopted]
+        # We are the adoptive parent's child too, and have every connection open.
+        return [pid for pid in (*_children_of(os.getpid()), *adopted) if pid != os.getpid()]
 
     def child_of(self, connection: Connection) -> int | None:
         """The process that serves a connection, though nobody has told of it; None if there is none.
@@ -139,9 +140,14 @@ class Reaper:
         we have a copy. A program can have closed it, and a forked handler has no environment of its own.
         """
         variable = f"TCPPAR_CONNECTION_ID={self._table.id_of(connection)}".encode()
-        inode = None if connection.descriptor is None else os.fstat(connection.descriptor).st_ino
+        inode = _inode(connection)
         found = (pid for pid in self._own_children() if pid not in self._spawners and not self._table.is_open(pid))
         return next((pid for pid in found if variable in _environment_of(pid) or _has_socket(pid, inode)), None)
+
+    @staticmethod
+    def has_open(pid: int, connection: Connection) -> bool:
+        """Whether a process has a connection, of which we have a copy; False if that may not be seen."""
+        return _has_socket(pid, _inode(connection))
 
     def _orphan_ended(self, connection: Connection, ended: Ended) -> None:
         # It may be that its spawner is dead and not reaped yet, or that it is a worker that has told of the end: then
@@ -192,7 +198,10 @@ class _News:
 
     def on_ready(self) -> None:
         """Read what has come: whole records, for a pipe does not part what is so small (pipe(7))."""
-        news = os.read(self._descriptor, EXIT_NEWS.size * _MOST_NEWS)
+        try:
+            news = os.read(self._descriptor, EXIT_NEWS.size * _MOST_NEWS)
+        except BlockingIOError:
+            return
         if not news:
             self._core.waiter.unregister(self)  # the keeper is gone; there is nobody after us then
         for pid, status, cpu_seconds in EXIT_NEWS.iter_unpack(news):
@@ -215,6 +224,10 @@ def _children_of(pid: int) -> list[int]:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
+
+
+def _inode(connection: Connection) -> int | None:
+    return None if connection.descriptor is None else os.fstat(connection.descriptor).st_ino
 
 
 def _has_socket(pid: int, inode: int | None) -> bool:

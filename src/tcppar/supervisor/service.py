@@ -255,6 +255,8 @@ class Service:
 
     def _give_up_waiting(self) -> None:
         self._waiting_is_watched = False
+        if not self._hand_over_paused and self._pool is not None and not self._pool.is_short:
+            return  # there are workers by now, and all are busy: that may take its time
         oldest = self._core.now - self._config.settings.hand_over_timeout
         for connection in [waiting for waiting in self._waiting if waiting.accepted_at <= oldest]:
             self._waiting.remove(connection)

@@ -32,6 +32,7 @@ class Connection(Struct, eq=False, gc=False):
         descriptor: the supervisor's copy; None once a child has it, unless its service lingers.
         holder: the spawner or worker that was asked, or whose child it is; None while it waits, and for an orphan.
         accepted: what was known when it was accepted.
+        attempts: how often it was offered to anybody; counts round a byte.
     """
 
     number: int
@@ -46,6 +47,7 @@ class Connection(Struct, eq=False, gc=False):
     spawn_seconds: float = 0.0
     ended_by: EndedBy | None = None
     slot: int = -1
+    attempts: int = 0
 
     @property
     def endpoints(self) -> Endpoints:

@@ -129,28 +129,34 @@ class Takeover:
 
     def rebuild(self) -> None:
         """Make everything of what was left."""
-        counters = self._core.counters
-        (_, counters.ended, counters.refused, counters.strikes, counters.resets, counters.client_faults) = (
-            self._ledger.counters()
-        )
-        self._table.go_on_counting(self._ledger.last_number)
+        entries = sorted(self._ledger.entries(), key=lambda entry: entry.facts.number)
+        self._go_on_counting(entries)
         self._reaper.control_files.update(self._left.control_files)
         services = [self._rebuild_service(record) for record in self._left.services]
+        for service_record in self._left.services:
+            for listener in service_record.listeners:
+                if (acceptor := self._acceptors.get(listener.descriptor)) is not None:
+                    # Only now: after a reload the successor can be another service's.
+                    acceptor.go_on(listener, self._acceptors)
         for record in self._left.pools:
             self._rebuild_pool(record, services)
-        connections = [
-            connection
-            for entry in self._in_order()
-            if (connection := self._rebuild_connection(entry, services)) is not None
-        ]
-        counters.accepted = counters.ended + counters.refused + len(connections)
-        for connection in connections:
+        for connection in self._rebuild_connections(entries, services):
             self._settle(connection)
-        for taker_pool in (service.pool for service in services):
-            if isinstance(taker_pool, WorkerPool):
-                taker_pool.find_idle()
+        for pool in self._reaper.pools:
+            if isinstance(pool, WorkerPool):
+                pool.find_idle()
         self._adopt_or_close()
         self._reaper.find_the_lost()
+
+    def _go_on_counting(self, entries: list[Entry]) -> None:
+        """Every connection has a number, and is open or has ended: that holds, wherever the books were cut off."""
+        core, ledger = self._core, self._ledger
+        counters = core.counters
+        (_, _, counters.refused, counters.strikes, counters.resets, counters.client_faults) = ledger.counters()
+        counters.accepted = max([ledger.last_number, *(entry.facts.number for entry in entries)])
+        counters.ended = counters.accepted - counters.refused - len(entries)
+        self._table.go_on_counting(counters.accepted)
+        core.workers_hired = ledger.workers_hired
 
     # Services and pools.
 
@@ -160,8 +166,9 @@ class Takeover:
             self.leaving.append(service)
         else:
             self.serving[service.name] = service
-        listening = [listener for listener in record.listeners if listener.is_there]
-        for listener in listening:
+        for listener in record.listeners:
+            if not listener.is_there:
+                continue
             self._claim(listener.descriptor)
             opened = listeners.taken_up(
                 listener.descriptor, Address(listener.address), self._core.features, inherited=listener.inherited
@@ -169,12 +176,12 @@ class Takeover:
             acceptor = Acceptor(opened, service, self._core, record.config.settings.strikes)
             self._acceptors[listener.descriptor] = acceptor
             service.on_new_acceptor(acceptor)
-        for listener in listening:
-            self._acceptors[listener.descriptor].go_on(listener, self._acceptors)
         return service
 
     def _rebuild_pool(self, record: PoolRecord, services: list[Service]) -> None:
         owners = [service for service in services if service.name == record.service]
+        if not owners:
+            return  # a reload had prepared it for a new service; its spawners end, for their channels are closed
         # Of two services of one name, one was removed before the other came; each has its own pool in force.
         owner = next((service for service in owners if service.pool is None), owners[0])
         settings = record.config.settings
@@ -198,48 +205,75 @@ class Takeover:
 
     # Connections.
 
-    def _in_order(self) -> list[Entry]:
-        return sorted(self._ledger.entries(), key=lambda entry: entry.facts.number)
+    def _rebuild_connections(self, entries: list[Entry], services: list[Service]) -> list[Connection]:
+        copies = self._find_copies(entries)
+        connections = []
+        for entry in entries:
+            self._peers.add(_peer(entry.facts.endpoints))
+            connection = self._connection_of(entry, copies.get(entry.slot), services)
+            self._table.take_over(connection)
+            if entry.mark is Mark.ENDING and not entry.pid:
+                # It was refused, and nobody knows whether the record of that was written.
+                self._table.refuse(connection, entry.ended_by or EndedBy.STOP, "told by the next supervisor")
+                continue
+            if connection.state is State.TAKEN and connection.service.linger is None:
+                connection.close_copy()
+            if entry.mark is Mark.OFFERING and connection.holder is not None:
+                self._settle_offer(connection, connection.holder)
+            connections.append(connection)
+        return connections
 
-    def _rebuild_connection(self, entry: Entry, services: list[Service]) -> Connection | None:
+    def _find_copies(self, entries: list[Entry]) -> dict[int, int]:
+        """Our copies, by the slots of their connections.
+
+        Those that no child has taken have theirs for certain. The others' may be closed, and its number be another's
+        by now; and if that one's client is gone, the system does not tell whose it is. So they come last.
+        """
+        copies: dict[int, int] = {}
+        for entry in sorted(entries, key=lambda entry: entry.mark >= Mark.TAKEN):
+            if (
+                entry.copy is not None
+                and entry.copy in self._unclaimed
+                and (entry.mark < Mark.TAKEN or _is_socket_of(entry.copy, entry.facts.endpoints))
+            ):
+                copies[entry.slot] = entry.copy
+                self._claim(entry.copy)
+        return copies
+
+    def _connection_of(self, entry: Entry, copy: int | None, services: list[Service]) -> Connection:
         facts = entry.facts
-        service = next(service for service in services if service.name == facts.service)
-        self._peers.add(_peer(facts.endpoints))
-        descriptor = (
-            entry.copy if entry.copy in self._unclaimed and _is_socket_of(entry.copy, facts.endpoints) else None
-        )
-        self._claim(descriptor)
-        holder = None if entry.holder is None else self._takers.get(entry.holder)
-        connection = Connection(
+        return Connection(
             facts.number,
-            service,
-            Accepted(-1 if descriptor is None else descriptor, facts.endpoints, facts.queued, facts.credentials),
+            next(service for service in services if service.name == facts.service),
+            Accepted(-1 if copy is None else copy, facts.endpoints, facts.queued, facts.credentials),
             facts.accepted_at,
             facts.accepted_at,
-            descriptor,
+            copy,
             state=_STATES[entry.mark],
-            holder=holder,
+            holder=None if entry.holder is None else self._takers.get(entry.holder),
             pid=entry.pid,
             spawn_seconds=entry.spawn_seconds,
             ended_by=entry.ended_by,
             slot=entry.slot,
+            attempts=entry.attempts,
         )
-        if entry.mark is not Mark.TAKEN and descriptor is None and holder is None and not entry.pid:
-            # It was refused, and nobody knows whether the record of that was written.
-            self._table.take_over(connection)
-            self._table.refuse(connection, entry.ended_by or EndedBy.STOP, "told by the next supervisor")
-            return None
-        self._table.take_over(connection)
-        if connection.state is State.TAKEN and service.linger is None:
-            connection.close_copy()
-        if entry.mark is Mark.OFFERING and connection.holder is not None:
-            self._offer_once_more(connection, connection.holder)
-        return connection
+
+    def _settle_offer(self, connection: Connection, holder: Taker) -> None:
+        """It was about to be offered, and may have been.
+
+        A worker has one at a time. If it has something unread, that is this offer; if it has the connection, it was.
+        """
+        if isinstance(holder, WorkerProcess):
+            if not holder.has_read():
+                return
+            if self._reaper.has_open(holder.pid, connection):
+                self._taken(connection, holder.pid)
+                return
+        self._offer_once_more(connection, holder)
 
     def _offer_once_more(self, connection: Connection, holder: Taker) -> None:
         try:
-            if connection.descriptor is not None:
-                holder.offer_once_more(connection)
+            holder.offer_once_more(connection)
         except OSError as error:
             # No room in the channel means that it was not read for long: there is an end to that.
             if error.errno in (errno.EPIPE, errno.ECONNRESET):
@@ -270,11 +304,14 @@ class Takeover:
             connection.state = State.WAITING
             self._ledger.waits(connection)
         else:
-            connection.state, connection.pid = State.TAKEN, pid
-            self._ledger.taken(connection, pid, 0.0)
-            if connection.service.linger is None:
-                connection.close_copy()
-            self._table.take_over(connection)
+            self._taken(connection, pid)
+
+    def _taken(self, connection: Connection, pid: int) -> None:
+        connection.state, connection.pid = State.TAKEN, pid
+        self._ledger.taken(connection, pid, 0.0)
+        if connection.service.linger is None:
+            connection.close_copy()
+        self._table.take_over(connection)
 
     # What nobody has claimed.
 

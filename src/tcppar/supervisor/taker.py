@@ -76,9 +76,15 @@ class Taker:
             OSError: it could not be asked; the connection is still the caller's.
         """
         ledger = self._core.ledger
+        connection.attempts = (connection.attempts + 1) & 0xFF
         if ledger is not None:
             ledger.offering(connection, self.fileno(), self.serves_as)
-        self._send_offer(connection, again=False)
+        try:
+            self._send_offer(connection, again=False)
+        except OSError:
+            if ledger is not None:
+                ledger.waits(connection)
+            raise
         if ledger is not None:
             ledger.offered(connection)
         self.offered[connection.number] = connection
@@ -99,7 +105,8 @@ class Taker:
         accepted = connection.accepted
         try:
             self._channel.send(
-                Offer(connection.number, accepted.endpoints, accepted.credentials, again), connection.descriptor
+                Offer(connection.number, accepted.endpoints, accepted.credentials, connection.attempts, again),
+                connection.descriptor,
             )
         except ChannelClosed as error:
             raise BrokenPipeError(errno.EPIPE, str(error)) from error
@@ -164,6 +171,8 @@ class Taker:
 
     def _is_news(self, report: Report) -> bool:
         """Whether a report was not acted upon by a supervisor that died before it could let go of it."""
+        if isinstance(report, Busy) and (connection := self.offered.get(report.number)) is not None:
+            return report.attempt == connection.attempts
         if isinstance(report, Taken | Busy | Failed):
             return report.number in self.offered or report.number < 0
         if isinstance(report, Ended):
@@ -228,8 +237,8 @@ class Taker:
         return self.state is not TakerState.LOST
 
     def has_read(self) -> bool:
-        """Whether it has read all that it was sent (Linux alone)."""
-        return self._channel.all_read()
+        """Whether it has read all that it was sent, and lives (Linux alone)."""
+        return self._channel.all_read() and not self._channel.is_hung_up()
 
     def lose_channel(self, *, unread: bool = True) -> None:
         """Its end of the channel is closed: it ends, or has ended.
@@ -239,16 +248,16 @@ class Taker:
         """
         self.left_unread = unread
         if self.state is not TakerState.LOST:
-            if self._core.ledger is not None:
-                # Its channel's number may soon be another's.
-                for connection in (*self.children.values(), *self.offered.values()):
-                    self._core.ledger.orphaned(connection)
-                self._core.structure_changed()
+            self._core.structure_changed()
             self._core.waiter.unregister(self)
-            self._channel.close()
             self.state = TakerState.LOST
             for _, passed in self._outbox:
                 if passed is not None:
                     passed.close()
             self._outbox.clear()
             self._owner.on_channel_closed(self)
+            if self._core.ledger is not None:
+                # Before its channel's number can be another's, but when it is settled what it has had.
+                for connection in (*self.children.values(), *self.offered.values()):
+                    self._core.ledger.orphaned(connection)
+            self._channel.close()

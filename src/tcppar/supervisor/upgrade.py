@@ -116,6 +116,7 @@ class Upgrade:
         try:
             ledger.save(structure)
             reader, writer = os.pipe()
+            os.set_blocking(reader, False)
             try:
                 pid = _start_trial(ledger.descriptor, writer)
             except OSError:
@@ -179,7 +180,10 @@ class _Trial:
 
     def on_ready(self) -> None:
         """Read it; its mistakes are the reason of a refusal."""
-        piece = os.read(self._reader, _LARGEST_ANSWER)
+        try:
+            piece = os.read(self._reader, _LARGEST_ANSWER)
+        except BlockingIOError:
+            return
         self._said = (self._said + piece)[-_LARGEST_ANSWER:]
         if not piece:
             self._core.waiter.unregister(self)

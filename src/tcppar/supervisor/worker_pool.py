@@ -38,7 +38,6 @@ class WorkerPool(Pool):
     ) -> None:
         self.workers: dict[int, WorkerProcess] = {}
         self._idle: list[WorkerProcess] = []
-        self._last_number = 0
         self._dismissals_watched = False
         self._takings_watched = False
         self._growth_watched = False
@@ -49,7 +48,6 @@ class WorkerPool(Pool):
         super()._go_on(former)
         spawners = {spawner.pid: spawner for spawner in self.spawners}
         for record in former.workers:
-            self._last_number = min(self._last_number, record.number)
             if (spawner := spawners.get(record.spawner)) is not None and record.taker.is_there:
                 end = channels.taken_up(record.taker.descriptor)
                 worker = WorkerProcess(self, self._core, end, record.number, spawner)
@@ -130,7 +128,8 @@ class WorkerPool(Pool):
         worker.settle()
 
     def _is_idle(self, worker: WorkerProcess) -> None:
-        if worker.state is _READY:
+        # A supervisor that takes over hears of what was known before: the worker may have the next connection by now.
+        if worker.state is _READY and not worker.offered and not worker.children:
             worker.idle_since = self._core.now
             self._idle.append(worker)
 
@@ -155,9 +154,9 @@ class WorkerPool(Pool):
         return staffing.wants_another(self._bounds, workers=len(self.workers), starting=starting, waited=waited)
 
     def _hire(self, spawner: SpawnerProcess) -> None:
-        self._last_number -= 1
         self._core.structure_changed()
-        self.workers[self._last_number] = WorkerProcess.hired(self, self._core, self._last_number, spawner)
+        number = self._core.number_of_next_worker()
+        self.workers[number] = WorkerProcess.hired(self, self._core, number, spawner)
         if len(self.workers) > self._bounds.least and not self._dismissals_watched:
             self._watch_dismissals()
 
@@ -209,8 +208,10 @@ class WorkerPool(Pool):
             if connection is not None:
                 connection.pid = connection.pid or worker.pid  # a supervisor before this one may not have noted it
                 self._owner.end_untaken(connection, report)
+            elif (connection := worker.children.pop(report.number, None)) is not None:
+                self._owner.end(connection, report)
             else:
-                self._owner.end(worker.children.pop(report.number), report)
+                return  # it was an orphan, and noted as ended when it was reaped
             worker.settle()
             self._is_idle(worker)
         elif isinstance(report, Taken):
@@ -288,7 +289,7 @@ class WorkerPool(Pool):
         for worker in list(self.workers.values()):
             if worker.spawner is spawner:
                 worker.retire()
-                for connection in worker.children.values():
+                for connection in list(worker.children.values()):
                     self._reaper.look_after(connection)
                 if worker.state is TakerState.LOST:
                     self._forget(worker)

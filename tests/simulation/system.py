@@ -1,0 +1,243 @@
+"""The calls that the program makes, led to the simulated system: what stands in the place of modules."""
+
+import errno
+import os
+import signal
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+from tcppar.net import channel as channels
+from tcppar.net import listener as listeners
+from tcppar.spawner import loop as spawner_loop
+from tcppar.supervisor import (
+    core,
+    heritage,
+    lingering,
+    loop,
+    pool,
+    reaper,
+    rollout,
+    service,
+    spawner_process,
+    table,
+    takeover,
+    taker,
+    upgrade,
+    worker_process,
+)
+from tests.simulation.channel import End, Pipe, PipeWriter, SimulatedChannel, pair
+from tests.simulation.kernel import Kernel
+from tests.simulation.network import Connection, ListeningSocket, Network, SimulatedListener, open_listeners
+from tests.simulation.processes import Trial, start_spawner
+
+_NO_USAGE = SimpleNamespace(ru_utime=0.0, ru_stime=0.0, ru_maxrss=0)
+_USES_OS = (
+    heritage,
+    loop,
+    pool,
+    reaper,
+    service,
+    spawner_loop,
+    spawner_process,
+    table,
+    takeover,
+    upgrade,
+    worker_process,
+)
+_USES_TIME = (core, loop, spawner_loop)
+
+
+class SimulatedOs:
+    """In the place of `os`, as far as it is used. What is not here fails the test that comes to use it."""
+
+    WNOHANG, WNOWAIT, WEXITED, P_PID, O_WRONLY, devnull = (
+        os.WNOHANG,
+        os.WNOWAIT,
+        os.WEXITED,
+        os.P_PID,
+        os.O_WRONLY,
+        os.devnull,
+    )
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self.environ = {"PATH": "/bin"}
+
+    def close(self, descriptor: int) -> None:
+        self._kernel.tick()
+        self._kernel.close(descriptor)
+
+    def dup(self, descriptor: int) -> int:
+        return self._kernel.open(self._kernel.file(descriptor))
+
+    def fstat(self, descriptor: int) -> Any:
+        file = self._kernel.file(descriptor)
+        kind = stat.S_IFIFO if isinstance(file, Pipe | PipeWriter) else stat.S_IFSOCK
+        return SimpleNamespace(st_mode=kind, st_ino=file.inode)
+
+    def pipe(self) -> tuple[int, int]:
+        self._kernel.tick()
+        reader = Pipe()
+        return self._kernel.open(reader), self._kernel.open(reader.writer)
+
+    def set_blocking(self, descriptor: int, blocking: bool) -> None:
+        assert not blocking, "only the supervisor's own ends are read, and it never waits for one"
+
+    def read(self, descriptor: int, size: int) -> bytes:
+        self._kernel.tick()
+        file = self._kernel.file(descriptor)
+        assert isinstance(file, Pipe)
+        if not file.written and not file.writer.closed:
+            raise BlockingIOError
+        return file.read(size)
+
+    def kill(self, pid: int, number: int) -> None:
+        self._kernel.tick()
+        assert pid > 0, "a signal to ourselves, and to our whole group"
+        self._kernel.send_signal(pid, number)
+
+    killpg = kill
+
+    def wait4(self, pid: int, options: int) -> tuple[int, int, Any]:
+        self._kernel.tick()
+        ended = self._kernel.reap()
+        return (0, 0, _NO_USAGE) if ended is None else (ended.pid, ended.status or 0, _NO_USAGE)
+
+    def waitid(self, kind: int, pid: int, options: int) -> None:
+        if pid <= 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        process = self._kernel.processes.get(pid)
+        if process is None or process.parent is not self._kernel.running:
+            raise ChildProcessError
+
+    def getpid(self) -> int:
+        return self._kernel.running.pid
+
+    def getppid(self) -> int:
+        parent = self._kernel.running.parent
+        return 1 if parent is None else parent.pid
+
+    def sched_getaffinity(self, pid: int) -> set[int]:
+        return {0, 1}
+
+
+class SimulatedSockets:
+    """In the place of `socket`, where descriptors become objects again."""
+
+    MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR = socket.MSG_DONTWAIT, socket.MSG_NOSIGNAL, socket.SHUT_WR
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def socket(self, fileno: int) -> "End":
+        return Named(self._kernel, fileno)
+
+
+class Named(End):
+    """A socket object of a connection, as far as whoever hands it over, or lets it linger, asks for it."""
+
+    @property
+    def _connection(self) -> Connection:
+        self._kernel.tick()
+        file = self._kernel.file(self.fileno())
+        if not isinstance(file, Connection):
+            raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK))
+        return file
+
+    def getpeername(self) -> tuple[str, int]:
+        return self._connection.peer
+
+    def send(self, data: bytes, flags: int) -> int:
+        if self._connection.is_shut or self._connection.client.has_left:
+            raise BrokenPipeError
+        return len(data)
+
+    def shutdown(self, how: int) -> None:
+        self._connection.is_shut = True
+
+    def recv_into(self, buffer: bytearray, size: int, flags: int) -> int:
+        if not self._connection.readable:
+            raise BlockingIOError
+        return 0
+
+    def __enter__(self) -> "Named":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+@contextmanager
+def installed(kernel: Kernel, network: Network) -> Iterator[None]:
+    """While it lasts, the program's calls go to the simulated system."""
+    with ExitStack() as stack:
+
+        def put(module: Any, name: str, stand_in: object) -> None:
+            stack.enter_context(patch.object(module, name, stand_in))
+
+        simulated_os = SimulatedOs(kernel)
+        sockets = SimulatedSockets(kernel)
+        for module in _USES_OS:
+            put(module, "os", simulated_os)
+        for module in _USES_TIME:
+            put(module, "time", SimpleNamespace(monotonic=kernel.monotonic))
+        for module in (lingering, taker, takeover):
+            put(module, "socket", sockets)
+        put(loop, "signal", SimpleNamespace(signal=lambda number, handler: None, SIG_IGN=signal.SIG_IGN))
+        put(channels, "pair", partial(pair, kernel))
+        put(channels, "taken_up", partial(_taken_up, kernel))
+        put(taker, "Channel", partial(_channel, kernel))
+        put(listeners, "taken_up", partial(_listener_taken_up, network, kernel))
+        put(
+            rollout,
+            "open_listeners",
+            lambda address, options, features: open_listeners(network, kernel, address, features),
+        )
+        put(spawner_process, "start", partial(start_spawner, kernel))
+        put(upgrade, "_start_trial", lambda ledger, writer: Trial.started(kernel, writer).pid)
+        put(reaper, "_children_of", lambda pid: [child.pid for child in _children(kernel, pid)])
+        put(reaper, "_environment_of", partial(_environment, kernel))
+        put(takeover, "socket_of", lambda descriptor: nullcontext(sockets.socket(descriptor)))
+        put(reaper, "_has_socket", partial(_has_socket, kernel))
+        yield
+
+
+def _has_socket(kernel: Kernel, pid: int, inode: int | None) -> bool:
+    process = kernel.processes.get(pid)
+    return process is not None and any(file.inode == inode for file in process.table.values())
+
+
+def _taken_up(kernel: Kernel, descriptor: int) -> End:
+    end = End(kernel, descriptor)
+    end.setblocking(False)
+    return end
+
+
+def _channel(kernel: Kernel, end: End, decoder: object) -> SimulatedChannel:
+    return SimulatedChannel(kernel, end)
+
+
+def _listener_taken_up(
+    network: Network, kernel: Kernel, descriptor: int, address: Any, features: Any, *, inherited: bool
+) -> SimulatedListener:
+    if not isinstance(kernel.file(descriptor), ListeningSocket):
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return SimulatedListener(network, kernel, descriptor, address, features)
+
+
+def _children(kernel: Kernel, pid: int) -> list[Any]:
+    return [
+        process for process in kernel.processes.values() if process.parent is not None and process.parent.pid == pid
+    ]
+
+
+def _environment(kernel: Kernel, pid: int) -> set[bytes]:
+    """That of a process which has ended cannot be read any more (proc(5))."""
+    process = kernel.processes.get(pid)
+    return set(process.environment) if process is not None and process.lives else set()
