@@ -25,11 +25,14 @@ class Call(StrEnum):
 
 _ALL = sorted(errno.errorcode)
 _SHORTAGES = [number for number in _ALL if faults.of_accept(number) is Remedy.BACK_OFF]
+# What accept(2) says when nobody is queued, and then alone.
+_NOBODY = {errno.EAGAIN, errno.EWOULDBLOCK}
 _STRIKES = [errno.EBADF, errno.EINVAL, errno.EPERM]
 _SPAWN_SHORTAGES = [number for number in _ALL if faults.of_spawn(number) is Remedy.BACK_OFF]
 
 ERRORS: dict[Call, list[int]] = {
-    Call.ACCEPT: [number for number in _ALL if faults.of_accept(number) is not Remedy.STRIKE] + _STRIKES,
+    Call.ACCEPT: [number for number in _ALL if faults.of_accept(number) is not Remedy.STRIKE and number not in _NOBODY]
+    + _STRIKES,
     Call.REGISTER: [errno.ENOMEM, errno.ENOSPC],
     Call.PAIR: _SHORTAGES,
     Call.SEND: [errno.EAGAIN, errno.ETOOMANYREFS, *_SHORTAGES],

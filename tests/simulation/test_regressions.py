@@ -5,9 +5,10 @@ import errno
 from tcppar.policy.strikes import Verdict
 from tcppar.quantities import Duration
 from tcppar.settings import WhenFull
-from tests.simulation.configs import PLACES, POOL, PROGRAM, config_of
+from tests.simulation.configs import HANDLER, PLACES, POOL, PROGRAM, config_of
 from tests.simulation.faults import Call
 from tests.simulation.machine import (
+    ForkMachine,
     KeptMachine,
     KeptPoolMachine,
     PoolMachine,
@@ -248,3 +249,14 @@ def test_a_listener_knows_the_one_before_it_though_a_reload_has_given_it_to_anot
         server.reset()
         server.run(0.01)
         server.books_are_in_order()
+
+
+def test_who_is_accepted_last_from_a_listener_that_is_emptied_does_not_wait_for_something_else() -> None:
+    """It was accepted after all others of its pass had been handed over, and the next pass came when something came."""
+    with playing(ForkMachine, config_of(("one", None, None), (HANDLER, HANDLER))) as server:
+        server.recover()
+        server.connect(PLACES[0], 1)
+        server.fail_to_accept(errno.ENOMEM, 5)
+        server.reset()
+        server.run(0.15)
+        server.recover()

@@ -161,13 +161,19 @@ class Service:
     # Handing over.
 
     def tend(self) -> None:
-        """Do what the last pass of the loop made possible: hand over, grow, look at the listeners or away."""
+        """Do what the last pass of the loop made possible: look at the listeners or away, hand over, grow.
+
+        In this order, for a listener that is being emptied is accepted from here, and there need not be another pass.
+        """
+        self._look_or_not()
         if self._waiting and not self._hand_over_paused:
             self._hand_over()
         pool = self._pool
         if pool is not None and pool.may_be_small:
             waiting = 0 if self._hand_over_paused else len(self._waiting)
             pool.grow(waiting, self._waiting[0].accepted_at if waiting else 0.0)
+
+    def _look_or_not(self) -> None:
         wanted = self.wants_clients and not self._core.short_of_descriptors
         if wanted is not self._wanted or self.look_again:
             self._wanted = wanted
