@@ -55,7 +55,7 @@ class Pool:
 
     Attributes:
         may_be_small: whether it is worth asking if another spawner is needed.
-        on_first_ready: called once: with None when the first spawner is ready, with its refusal if it cannot be.
+        on_first_ready: called once: with None when it can take clients, with the first spawner's refusal if it cannot.
         sources: the files that a handler was loaded from.
 
     Raises:
@@ -137,6 +137,17 @@ class Pool:
         self._share = config.settings.connections_per_spawner
         self._spawners_wanted = config.settings.spawners
         self.may_be_small = True
+
+    def prepare(self, former: "Pool | None") -> None:
+        """Start what is needed to take clients; `on_first_ready` tells when it is there.
+
+        Args:
+            former: the pool in whose place this one comes; None if there is none.
+
+        Raises:
+            OSError: the system is short of something.
+        """
+        self.start_one()
 
     def start_one(self) -> None:
         """Start a spawner.
@@ -238,11 +249,14 @@ class Pool:
             self._core.structure_changed()
             self._restart.succeed()
             self.may_be_small = True
-            self._first(None)
+            self._on_spawner_ready()
         elif isinstance(report, Refused):
             self._first(report)
         elif isinstance(report, Busy | Failed):
             self._owner.on_not_taken(taker.offered.pop(report.number), report)
+
+    def _on_spawner_ready(self) -> None:
+        self._first(None)
 
     def _first(self, refusal: Refused | None) -> None:
         if self.on_first_ready is not None:

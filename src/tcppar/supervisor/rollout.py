@@ -135,7 +135,7 @@ class Rollout:
             kind = WorkerPool if config.settings.handler and config.settings.mode is HandlerMode.POOL else Pool
             pool = self._pools[name] = kind(service, config, self._core, self._table, self._reaper)
             pool.on_first_ready = partial(self._spawner_ready, name)
-            pool.start_one()
+            pool.prepare(service.pool)
         except OSError as error:
             raise SystemRefused(
                 f"service {name}: no spawner can be started: {faults.name(error.errno or 0)}"
@@ -167,7 +167,7 @@ class Rollout:
 
     def _lose_patience(self) -> None:
         if not self._over:
-            self.give_up(f"service {', '.join(sorted(self._missing))}: its spawner is not ready after {_PATIENCE:g} s")
+            self.give_up(f"service {', '.join(sorted(self._missing))}: not ready after {_PATIENCE:g} s")
 
     def give_up(self, reason: str, *, mistake: bool = False) -> None:
         """Take back what was prepared.

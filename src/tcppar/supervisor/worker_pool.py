@@ -42,6 +42,7 @@ class WorkerPool(Pool):
         self._takings_watched = False
         self._growth_watched = False
         self._table = table
+        self._first_workers = 0
         super().__init__(owner, config, core, table, reaper, former)
 
     def _go_on(self, former: PoolRecord) -> None:
@@ -135,6 +136,28 @@ class WorkerPool(Pool):
 
     # More and fewer.
 
+    def prepare(self, former: Pool | None) -> None:
+        """Start a spawner, and as many workers as the former pool has. Else all who come while these are being made,
+        which under load took more than a second for two dozen, would wait for the first ones.
+        """
+        there = len(former.workers) if isinstance(former, WorkerPool) else 0
+        self._first_workers = min(max(self._bounds.least, there), self._bounds.most)
+        super().prepare(former)
+
+    def _on_spawner_ready(self) -> None:
+        if self.on_first_ready is not None:
+            spawner = self.spawners[0]
+            while len(self.workers) < self._first_workers and self._try_to_hire(spawner):
+                pass
+        self._ready_if_complete()
+
+    def _ready_if_complete(self) -> None:
+        """To be short of some workers is no reason to refuse: more are hired when it can be done."""
+        if self.on_first_ready is None:
+            return
+        if not any(worker.state is TakerState.STARTING for worker in self.workers.values()):
+            self._first(None)
+
     def grow(self, waiting: int, waiting_since: float) -> None:
         """Hire if workers are too few, and replace the spawner if it is gone."""
         super().grow(0, waiting_since)
@@ -142,12 +165,16 @@ class WorkerPool(Pool):
         if spawner is None or self._retired or self._core.now < self._may_start_at:
             return
         waited = self._core.now - waiting_since if waiting else None
-        while self._wants_another(waited):
-            try:
-                self._hire(spawner)
-            except OSError as error:
-                self._start_failed(error.errno or 0)
-                return
+        while self._wants_another(waited) and self._try_to_hire(spawner):
+            pass
+
+    def _try_to_hire(self, spawner: SpawnerProcess) -> bool:
+        try:
+            self._hire(spawner)
+        except OSError as error:
+            self._start_failed(error.errno or 0)
+            return False
+        return True
 
     def _wants_another(self, waited: float | None) -> bool:
         starting = sum(worker.state is TakerState.STARTING for worker in self.workers.values())
@@ -229,6 +256,7 @@ class WorkerPool(Pool):
                 self._core.structure_changed()
                 self._restart.succeed()
                 self._is_idle(worker)
+                self._ready_if_complete()
         elif isinstance(report, Leaving):
             worker.state = TakerState.RETIRING
             worker.leaving = True
@@ -281,6 +309,7 @@ class WorkerPool(Pool):
     def _forget(self, worker: WorkerProcess) -> None:
         self.workers.pop(worker.number, None)
         self.may_be_small = True
+        self._ready_if_complete()
         self._core.structure_changed()
 
     def on_exit(self, spawner: SpawnerProcess, outcome: str) -> None:
