@@ -18,9 +18,8 @@ CONNECTIONS = int(os.environ.get("TCPPAR_SOAK_CONNECTIONS", "0"))
 RATE = 250.0
 FOLDER = os.environ.get("TCPPAR_SOAK_FOLDER")
 
-# What is printed and does not fail the run: see docs/design.md, "Known weaknesses". A busy machine alone makes clients
-# late; the two others are records that a supervisor tells in the place of one that was killed.
-KNOWN = ("clients were late", "ended or refused by a rule", "recorded with another process")
+# A machine that has other things to do makes clients late: that fails the long form alone, for which it should be idle.
+TOLERATED = () if CONNECTIONS else ("clients were late",)
 
 # The start, and twice the time until idle workers are let go, are not of the run.
 pytestmark = pytest.mark.timeout(4 * SECONDS + 300)
@@ -35,5 +34,5 @@ def test_nobody_is_lost_and_nothing_is_left(tmp_path: Path) -> None:
     folder = Path(FOLDER) if FOLDER else tmp_path
     (folder / "reliability.json").write_bytes(report.figures())
     (folder / "reliability.svg").write_text(plot.svg(report))
-    assert [problem for problem in report.problems if not any(known in problem for known in KNOWN)] == []
+    assert [problem for problem in report.problems if not any(tolerated in problem for tolerated in TOLERATED)] == []
     assert report.faults == chaos.FAULTS
