@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tcppar.tcpx.submit import Job, submit
+from tcppar.tcpx.jobs import Job, submit
 from tests.conftest import HERE
 from tests.support.server import PATIENCE, parent_of, read_all, read_line, stat_fields, wait_until
 
@@ -149,8 +149,7 @@ def test_the_path_is_told_in_full(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_names_are_in_the_order_of_the_alphabet_and_none_that_is_taken(
     submitted: Submit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
-    # The package's `submit` is the function.
-    monkeypatch.setattr(sys.modules["tcppar.tcpx.submit"], "_NUMBERS", iter(range(25, 28)))
+    monkeypatch.setattr("tcppar.tcpx.jobs._NUMBERS", iter(range(25, 28)))
     taken = tmp_path / f"TASABA.{end}"
     taken.write_text("an older job's")
     jobs = [submitted("true", wait=True) for _ in range(2)]
@@ -241,7 +240,7 @@ def test_a_detached_job_is_nobodys_zombie_and_its_one_sigchld_comes_at_once(subm
 def test_a_job_outlives_its_parent_and_the_signals_of_its_terminal(pair: Pair, tmp_path: Path, detach: bool) -> None:
     ours, client = pair
     call = f"submit({ECHO!r}, socket={ours.fileno()}, directory={str(tmp_path)!r}, detach={detach})"
-    program = f"import os, signal\nfrom tcppar.tcpx.submit import submit\n{call}\nos.killpg(0, signal.SIGINT)"
+    program = f"import os, signal\nfrom tcppar.tcpx.jobs import submit\n{call}\nos.killpg(0, signal.SIGINT)"
     parent = subprocess.run(
         [sys.executable, "-c", program],
         pass_fds=[ours.fileno()],

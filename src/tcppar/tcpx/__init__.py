@@ -1,11 +1,11 @@
 """A-Shell's XCALL TCPX and SUBMIT for programs that are ported from there (docs/a-shell.md)."""
 
 from tcppar.tcpx.call import tcpx
+from tcppar.tcpx.jobs import Job, submit
 from tcppar.tcpx.reopening import reopen
 from tcppar.tcpx.result import Result
 from tcppar.tcpx.signals import mx_clrsig, mx_getsig, mx_kill
 from tcppar.tcpx.sockary import SockArray
-from tcppar.tcpx.submit import Job, submit
 from tcppar.tcpx.symbols import (
     SR_ALARM,
     SR_CHLD,
