@@ -17,6 +17,7 @@ from tests.support.handlers import (
     HANDLERS,
     answers,
     ask_for_reload,
+    children_of,
     end_of,
     is_over,
     peer_of,
@@ -303,6 +304,15 @@ def test_an_orphaned_worker_is_ended_by_a_lifetime(serve: Serve) -> None:
 
 
 # Reloading.
+
+
+def test_after_a_reload_there_are_as_many_workers_as_before_from_the_start(serve: Serve) -> None:
+    server = start_pool(serve, "waiting:handle", "1-4")
+    with ExitStack() as stack:
+        for client in [stack.enter_context(server.connect()) for _ in range(3)]:
+            read_line(client)
+        assert ask_for_reload(server)["event"] == "reloaded"
+        assert len(children_of(spawner_of(server))) == 3
 
 
 @contextmanager
