@@ -109,6 +109,7 @@ class Checks:
                 f"{client}: {entries[client.port]} entries, {records[client.port]} records"
             )
         self._who_was_not_served_was_refused()
+        assert all(record.pid for record in self._records() if isinstance(record, ConnectionEnded)), "ended by nobody"
 
     def _who_was_not_served_was_refused(self) -> None:
         accounted = {_port(record) for record in self._records() if self._accounts_for_unserved(record)}

@@ -73,9 +73,6 @@ class SimulatedOs:
         self._kernel.tick()
         self._kernel.close(descriptor)
 
-    def dup(self, descriptor: int) -> int:
-        return self._kernel.open(self._kernel.file(descriptor))
-
     def fstat(self, descriptor: int) -> Any:
         file = self._kernel.file(descriptor)
         kind = stat.S_IFIFO if isinstance(file, Pipe | PipeWriter) else stat.S_IFSOCK
@@ -165,12 +162,6 @@ class Named(End):
         if not self._connection.readable:
             raise BlockingIOError
         return 0
-
-    def __enter__(self) -> "Named":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 @contextmanager

@@ -260,3 +260,21 @@ def test_who_is_accepted_last_from_a_listener_that_is_emptied_does_not_wait_for_
         server.reset()
         server.run(0.15)
         server.recover()
+
+
+def test_the_end_names_the_worker_that_was_offered_its_first_connection_in_the_last_moment() -> None:
+    """The next supervisor knew the worker as one that was starting, and put its unknown process over the known one."""
+    for calls in range(100):
+        with playing(KeptPoolMachine, POOLS) as server:
+            server.kill_worker(0)
+            server.kill_worker(0)
+            server.connect(PLACES[0], 1)
+            server.kill_supervisor(calls)
+            for _ in range(12):
+                server.there.run_others()
+                server.run_supervisor(1, False)
+            server.end_all()
+            server.run(0.1)
+            server.end_all()
+            server.run(0.1)
+            server.books_are_in_order()

@@ -131,8 +131,8 @@ class Spawner:
             elif isinstance(order, Retire):
                 self._ending = True
             elif isinstance(order, Offer) and order.repeats(self._last_offer):
-                for descriptor in descriptors:
-                    os.close(descriptor)
+                if descriptors:
+                    os.close(descriptors.pop(0))
             else:
                 self._obey_with(order, descriptors)
 

@@ -54,6 +54,11 @@ class Connection(Struct, eq=False, gc=False):
         """Both ends."""
         return self.accepted.endpoints
 
+    def close_copy_unless_kept(self) -> None:
+        """Close the supervisor's copy now that a child has the connection, unless it is kept for an orderly end."""
+        if self.service.linger is None:
+            self.close_copy()
+
     def close_copy(self) -> None:
         """Close the supervisor's copy, if it still has one."""
         if self.descriptor is not None:
@@ -123,8 +128,7 @@ class Table:
         connection.state = _TAKEN
         if self._core.ledger is not None:
             self._core.ledger.taken(connection, taken.pid, taken.spawn_seconds)
-        if connection.service.linger is None:
-            connection.close_copy()
+        connection.close_copy_unless_kept()
         connection.pid = taken.pid
         connection.spawn_seconds = taken.spawn_seconds
         self._by_pid[taken.pid] = connection

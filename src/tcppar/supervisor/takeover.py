@@ -216,8 +216,8 @@ class Takeover:
                 # It was refused, and nobody knows whether the record of that was written.
                 self._table.refuse(connection, entry.ended_by or EndedBy.STOP, "told by the next supervisor")
                 continue
-            if connection.state is State.TAKEN and connection.service.linger is None:
-                connection.close_copy()
+            if connection.state is State.TAKEN:
+                connection.close_copy_unless_kept()
             if entry.mark is Mark.OFFERING and connection.holder is not None:
                 self._settle_offer(connection, connection.holder)
             connections.append(connection)
@@ -294,7 +294,8 @@ class Takeover:
         if connection.state is State.OFFERED and holder is not None:
             holder.offered[connection.number] = connection
             if isinstance(holder, WorkerProcess):
-                self._table.expect_writer(holder.pid, connection)
+                # The books have the worker's process with the offer; with the worker itself perhaps not yet.
+                self._table.expect_writer(connection.pid or holder.pid, connection)
         connection.service.take_over(connection)
 
     def _find_holder(self, connection: Connection) -> None:
@@ -309,8 +310,7 @@ class Takeover:
     def _taken(self, connection: Connection, pid: int) -> None:
         connection.state, connection.pid = State.TAKEN, pid
         self._ledger.taken(connection, pid, 0.0)
-        if connection.service.linger is None:
-            connection.close_copy()
+        connection.close_copy_unless_kept()
         self._table.take_over(connection)
 
     # What nobody has claimed.

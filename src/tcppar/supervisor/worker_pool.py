@@ -233,7 +233,6 @@ class WorkerPool(Pool):
                 self._child_log.on_conversation_end(worker.pid)
             connection = worker.offered.pop(report.number, None)
             if connection is not None:
-                connection.pid = connection.pid or worker.pid  # a supervisor before this one may not have noted it
                 self._owner.end_untaken(connection, report)
             elif (connection := worker.children.pop(report.number, None)) is not None:
                 self._owner.end(connection, report)
