@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tcppar.child.async_connection import AsyncConnection
-from tcppar.errors import LimitExceeded, PeerGone, TimedOut
+from tcppar.child.errors import LimitExceeded, PeerGone, TimedOut
 from tcppar.records import Endpoints, Family
 from tests.support.conversation import LONG, MUCH, SHORT, children, connected, receive_all, reset, takes
 

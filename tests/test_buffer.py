@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tcppar.child.buffer import Buffer
-from tcppar.errors import LimitExceeded
+from tcppar.child.errors import LimitExceeded
 
 # Few letters and short separators: they begin, break off and overlap all the time.
 PIECES = st.binary(max_size=6).map(lambda data: bytes(b"ab\n"[byte % 3] for byte in data))

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tcppar.child.connection import Connection
-from tcppar.errors import ConversationError, LimitExceeded, PeerGone, TimedOut
+from tcppar.child.errors import ConversationError, LimitExceeded, PeerGone, TimedOut
 from tcppar.records import Endpoints, Family
 from tests.support.conversation import LONG, MUCH, SHORT, Children, children, connected, receive_all, reset, takes
 
@@ -250,15 +250,15 @@ def test_with_a_time_limit_it_is_waited_for_only_if_nothing_is_there(
 
 def test_the_module_imports_nothing_that_spawners_would_carry_for_nothing() -> None:
     script = """
-import sys, tcppar, tcppar.errors, socket
+import sys, tcppar
 before = set(sys.modules)
 import tcppar.child.connection
 print(*sorted(set(sys.modules) - before))
 """
     run = [sys.executable, "-S", "-c", script]
     done = subprocess.run(run, env=IMPORTS, capture_output=True, text=True, check=True)
-    ours = [f"tcppar.child{name}" for name in ("", ".buffer", ".connection", ".conversation")]
-    assert set(done.stdout.split()) <= {"__future__", "time", *ours}
+    ours = [f"tcppar.child{name}" for name in ("", ".buffer", ".connection", ".conversation", ".errors")]
+    assert set(done.stdout.split()) <= {"__future__", "_socket", "errno", "select", "time", *ours}
 
 
 # Time limits.
@@ -425,7 +425,7 @@ def test_a_peer_that_is_gone_does_not_end_the_process_by_a_signal() -> None:
     script = """
 import signal, socket
 from tcppar.child.connection import Connection
-from tcppar.errors import PeerGone
+from tcppar.child.errors import PeerGone
 from tcppar.records import Endpoints, Family
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 served, peer = socket.socketpair()

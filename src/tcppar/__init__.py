@@ -1,22 +1,17 @@
 """tcppar: a process of its own for every TCP connection."""
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+
+# Type checkers know the name (PEP 484). typing.TYPE_CHECKING would cost every process of a server a megabyte.
+TYPE_CHECKING = False
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from tcppar.child.async_connection import AsyncConnection
     from tcppar.child.connection import Connection
-    from tcppar.errors import (
-        ConfigurationError,
-        ConversationError,
-        LimitExceeded,
-        PeerGone,
-        SystemRefused,
-        TcpparError,
-        TimedOut,
-    )
+    from tcppar.child.errors import ConversationError, LimitExceeded, PeerGone, TimedOut
+    from tcppar.errors import ConfigurationError, SystemRefused, TcpparError
     from tcppar.server import Server, serve
     from tcppar.socketservers import ForkingTCPServer, ForkingUnixStreamServer, PoolTCPServer, PoolUnixStreamServer
 
@@ -24,17 +19,17 @@ _HOMES = {
     "AsyncConnection": "tcppar.child.async_connection",
     "Connection": "tcppar.child.connection",
     "ConfigurationError": "tcppar.errors",
-    "ConversationError": "tcppar.errors",
+    "ConversationError": "tcppar.child.errors",
     "ForkingTCPServer": "tcppar.socketservers",
     "ForkingUnixStreamServer": "tcppar.socketservers",
-    "LimitExceeded": "tcppar.errors",
-    "PeerGone": "tcppar.errors",
+    "LimitExceeded": "tcppar.child.errors",
+    "PeerGone": "tcppar.child.errors",
     "PoolTCPServer": "tcppar.socketservers",
     "PoolUnixStreamServer": "tcppar.socketservers",
     "Server": "tcppar.server",
     "SystemRefused": "tcppar.errors",
     "TcpparError": "tcppar.errors",
-    "TimedOut": "tcppar.errors",
+    "TimedOut": "tcppar.child.errors",
     "serve": "tcppar.server",
 }
 

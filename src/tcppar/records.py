@@ -8,8 +8,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-CHANNEL_DESCRIPTOR = 3
-"""Where a spawner finds its end of the channel to the supervisor."""
+from tcppar.endpoints import Ends
 
 
 class Family(StrEnum):
@@ -20,7 +19,7 @@ class Family(StrEnum):
     UNIX = "unix"
 
 
-class Endpoints(Struct, frozen=True, array_like=True, gc=False):
+class Endpoints(Struct, Ends, frozen=True, array_like=True, gc=False):
     """Both ends of a connection as a child is told of them.
 
     For TCP the addresses are numeric and without brackets. For a Unix socket `local_ip` is the listener's path,
@@ -32,15 +31,6 @@ class Endpoints(Struct, frozen=True, array_like=True, gc=False):
     remote_port: int
     local_ip: str
     local_port: int
-
-    @property
-    def peer(self) -> str:
-        """The peer as logs show it: `192.0.2.1:4000`, `[2001:db8::1]:4000` or `unix:/path`."""
-        if self.family is Family.IPV4:
-            return f"{self.remote_ip}:{self.remote_port}"
-        if self.family is Family.IPV6:
-            return f"[{self.remote_ip}]:{self.remote_port}"
-        return f"unix:{self.remote_ip}"
 
 
 class PeerCredentials(Struct, frozen=True, array_like=True, gc=False):

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from tcppar.child.conversation import CHUNK, DEFAULT_TIMEOUT, NO_WAIT, OVER, Conversation, as_bytes, joined
-from tcppar.errors import TimedOut
+from tcppar.child.errors import TimedOut
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
+    import _socket
     from collections.abc import AsyncIterator, Callable, Iterable
     from types import TracebackType
     from typing import Self
 
     from tcppar.child.conversation import Data, TimeLimit
-    from tcppar.records import Endpoints
+    from tcppar.endpoints import Ends
 
 # The loop's sock_recv() is not used: what it has read is lost if the task is cancelled, as time limits do it, between
 # the read and the task's next step. Here the loop only tells that the socket is ready, and the task itself attempts
@@ -50,7 +50,7 @@ class AsyncConnection(Conversation):
     __slots__ = ("_reader", "_turn_to_write", "_writer", "_writers")
 
     def __init__(
-        self, sock: socket.socket, *, id: str, service: str, endpoints: Endpoints, timeout: float | None = None
+        self, sock: _socket.socket, *, id: str, service: str, endpoints: Ends, timeout: float | None = None
     ) -> None:
         super().__init__(sock, id=id, service=service, endpoints=endpoints, timeout=timeout)
         # Those who wait until the socket is ready.
@@ -174,7 +174,7 @@ class AsyncConnection(Conversation):
         # While it is still ours: a closed descriptor wakes nobody, and its number may be somebody else's soon.
         self._unwatch_reading()
         self._unwatch_writing()
-        self.socket.close()
+        self._socket.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -217,7 +217,7 @@ class AsyncConnection(Conversation):
         self._writers += 1
         try:
             # Without other writers the turn is free, and so is taken at once: before anybody else comes in between.
-            async with asyncio.timeout(self.timeout if timeout is DEFAULT_TIMEOUT else timeout), self._turn_to_write:
+            async with asyncio.timeout(self._seconds(timeout)), self._turn_to_write:
                 await self._send_waiting(data)
         except TimeoutError:
             raise TimedOut(OVER) from None
@@ -241,7 +241,7 @@ class AsyncConnection(Conversation):
         loop = asyncio.get_running_loop()
         self._reader = reader = loop.create_future()
         try:
-            loop.add_reader(self.socket, _wake, reader)
+            loop.add_reader(self._socket, _wake, reader)
             await _woken(reader, None if deadline is None else self._seconds_to(deadline))
         finally:
             self._unwatch_reading()
@@ -251,20 +251,20 @@ class AsyncConnection(Conversation):
         loop = asyncio.get_running_loop()
         self._writer = writer = loop.create_future()
         try:
-            loop.add_writer(self.socket, _wake, writer)
+            loop.add_writer(self._socket, _wake, writer)
             await writer
         finally:
             self._unwatch_writing()
 
     def _unwatch_reading(self) -> None:
         if self._reader is not None:
-            self._reader.get_loop().remove_reader(self.socket)
+            self._reader.get_loop().remove_reader(self._socket)
             _wake(self._reader)
             self._reader = None
 
     def _unwatch_writing(self) -> None:
         if self._writer is not None:
-            self._writer.get_loop().remove_writer(self.socket)
+            self._writer.get_loop().remove_writer(self._socket)
             _wake(self._writer)
             self._writer = None
 

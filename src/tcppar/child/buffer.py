@@ -1,6 +1,6 @@
 """What was received and not yet read: plain data, which knows nothing of sockets, nor of waiting."""
 
-from tcppar.errors import LimitExceeded
+from tcppar.child.errors import LimitExceeded
 
 
 class Buffer:

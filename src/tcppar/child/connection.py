@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import select
-from typing import TYPE_CHECKING
 
 from tcppar.child.conversation import CHUNK, DEFAULT_TIMEOUT, NO_WAIT, Conversation, as_bytes, joined
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
@@ -153,7 +153,7 @@ class Connection(Conversation):
         If the peer sent what was not read, the system resets the connection, and the peer can lose what was written
         last (RFC 1122, 4.2.2.13). Where that can be, call `close_writing()` first, and read to the end.
         """
-        self.socket.close()
+        self._socket.close()
 
     def __enter__(self) -> Self:
         return self
@@ -198,5 +198,5 @@ class Connection(Conversation):
             TimedOut: it was over already.
         """
         poller = select.poll()
-        poller.register(self.socket, event)
+        poller.register(self._socket, event)
         poller.poll(None if deadline is None else min(self._seconds_to(deadline), _LONGEST_WAIT) * 1000)

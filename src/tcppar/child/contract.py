@@ -112,11 +112,6 @@ def connection_environment(
     }
 
 
-def handler_environment(plan: ChildPlan) -> dict[bytes, bytes]:
-    """The environment of a handler's processes. What is of one connection its Connection tells."""
-    return plan.environment | encoded({"TCPPAR_SERVICE": plan.service})
-
-
 def listen_environment(pid: object) -> dict[str, str]:
     """The names of sd_listen_fds(3), where the connection is descriptor 3 of the process with this pid."""
     return {"LISTEN_FDS": "1", "LISTEN_PID": f"{pid}", "LISTEN_FDNAMES": "connection"}

@@ -1,33 +1,33 @@
 """What both kinds of connection have in common: who talks to whom, and one attempt to receive or to send.
 
-Handlers' processes are forked from a spawner that has loaded this: it imports next to nothing, not even
-logging, for what it imports is there in every spawner.
+Handlers' processes are forked from a spawner that has loaded this. It imports next to nothing: what it imports every
+fork copies the page tables of, and every such process clears away. Without socket, enum and typing, nearly a third more
+connections a second were served. So it has the socket that the socket module is a wrapper of, until somebody asks.
 """
 
 from __future__ import annotations
 
+import _socket
 import errno
-import socket
 import time
-from enum import Enum
-from typing import TYPE_CHECKING
 
 from tcppar.child.buffer import Buffer
-from tcppar.errors import PeerGone, TimedOut
+from tcppar.child.errors import PeerGone, TimedOut
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
+    import socket as sockets
     from collections.abc import Iterable
 
-    from tcppar.records import Endpoints
+    from tcppar.endpoints import Address, Ends
 
 CHUNK = 65536
 """How many bytes are received at a time, at most."""
 OVER = "the time limit has passed"
-# As plain numbers: the enum that the socket module has them in takes a microsecond to join two.
-NO_WAIT = int(socket.MSG_DONTWAIT)
+NO_WAIT = _socket.MSG_DONTWAIT
 # A child has the signals' defaults, and SIGPIPE would end it. Without the flag (some BSDs) nothing else helps.
-_NO_SIGNAL = int(getattr(socket, "MSG_NOSIGNAL", 0))
+_NO_SIGNAL: int = getattr(_socket, "MSG_NOSIGNAL", 0)
 
 # What recv(2), send(2), tcp(7), ip(7) and icmp(7) report of a peer or of the way to it. All else (EBADF, ENOMEM, ...)
 # is no matter of the peer's and stays what it is.
@@ -50,13 +50,14 @@ _GONE = frozenset(
 )
 
 
-class Default(Enum):
-    """What stands for a setting of the connection's own, where None says something else."""
+class Default:
+    """What stands for the connection's own time limit, where None says something else."""
 
-    TIMEOUT = "the connection's timeout"
+    def __repr__(self) -> str:
+        return "the connection's timeout"
 
 
-DEFAULT_TIMEOUT = Default.TIMEOUT
+DEFAULT_TIMEOUT = Default()
 TimeLimit = float | Default | None
 Data = bytes | bytearray | memoryview
 
@@ -65,18 +66,17 @@ class Conversation:
     """A connection as its handler sees it; the base of `Connection` and `AsyncConnection`.
 
     Attributes:
-        socket: the socket, for all that is not offered here. What was received but not read is no longer in it.
         id: the connection's id, as in the server's log.
         service: the service's name.
         timeout: the time limit, in seconds, of every call that is given none of its own; None is no limit.
     """
 
-    __slots__ = ("_buffer", "_endpoints", "_log", "id", "service", "socket", "timeout")
+    __slots__ = ("_buffer", "_endpoints", "_log", "_socket", "id", "service", "timeout")
 
     def __init__(
-        self, sock: socket.socket, *, id: str, service: str, endpoints: Endpoints, timeout: float | None = None
+        self, sock: _socket.socket, *, id: str, service: str, endpoints: Ends, timeout: float | None = None
     ) -> None:
-        self.socket = sock
+        self._socket = sock
         self.id = id
         self.service = service
         self.timeout = timeout
@@ -93,19 +93,34 @@ class Conversation:
         return self._endpoints.peer
 
     @property
-    def remote_address(self) -> tuple[str, int] | str:
+    def remote_address(self) -> Address:
         """The peer's numeric address and port; of a Unix socket its path, which mostly is empty."""
-        return self._address(self._endpoints.remote_ip, self._endpoints.remote_port)
+        return self._endpoints.remote_address
 
     @property
-    def local_address(self) -> tuple[str, int] | str:
+    def local_address(self) -> Address:
         """The numeric address and port that the peer has connected to; of a Unix socket its path."""
-        return self._address(self._endpoints.local_ip, self._endpoints.local_port)
+        return self._endpoints.local_address
 
-    def _address(self, host: str, port: int) -> tuple[str, int] | str:
-        from tcppar.records import Family  # where there are endpoints, it is loaded
+    @property
+    def socket(self) -> sockets.socket:
+        """The socket, for all that is not offered here. What was received but not read is no longer in it."""
+        import socket as sockets  # only for those who ask
 
-        return host if self._endpoints.family is Family.UNIX else (host, port)
+        if not isinstance(self._socket, sockets.socket):
+            bare, timeout = self._socket, self._socket.gettimeout()
+            kind = bare.family, bare.type, bare.proto
+            if self.closed:
+                self._socket = sockets.socket(*kind)
+                self._socket.close()
+            else:
+                self._socket = sockets.socket(*kind, bare.detach())
+                self._socket.settimeout(timeout)
+        return self._socket
+
+    @socket.setter
+    def socket(self, other: sockets.socket) -> None:
+        self._socket = other
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
@@ -125,16 +140,23 @@ class Conversation:
     @property
     def closed(self) -> bool:
         """Whether the connection was closed on this side."""
-        return self.socket.fileno() < 0
+        return self._socket.fileno() < 0
 
     def fileno(self) -> int:
         """The socket's descriptor; so the connection itself can be a program's stdin or stdout (subprocess)."""
-        return self.socket.fileno()
+        return self._socket.fileno()
+
+    def _finish(self) -> None:
+        """After the handler: see `finish`."""
+        finish(self._socket)
 
     # Time limits are deadlines on the monotonic clock.
 
+    def _seconds(self, timeout: TimeLimit) -> float | None:
+        return self.timeout if isinstance(timeout, Default) else timeout
+
     def _deadline(self, timeout: TimeLimit) -> float | None:
-        seconds = self.timeout if timeout is DEFAULT_TIMEOUT else timeout
+        seconds = self._seconds(timeout)
         return None if seconds is None else time.monotonic() + seconds
 
     @staticmethod
@@ -155,7 +177,7 @@ class Conversation:
 
     def _receive_once(self, size: int, flags: int) -> bytes | None:
         try:
-            return self.socket.recv(size, flags)
+            return self._socket.recv(size, flags)
         except BlockingIOError:
             return None
         except OSError as error:
@@ -165,7 +187,7 @@ class Conversation:
 
     def _send_once(self, data: bytes | memoryview, flags: int) -> int | None:
         try:
-            return self.socket.send(data, flags | _NO_SIGNAL)
+            return self._socket.send(data, flags | _NO_SIGNAL)
         except BlockingIOError:
             return None
         except OSError as error:
@@ -175,7 +197,7 @@ class Conversation:
 
     def _shut_writing(self) -> None:
         try:
-            self.socket.shutdown(socket.SHUT_WR)
+            self._socket.shutdown(_socket.SHUT_WR)
         except OSError as error:
             if error.errno in _GONE:
                 raise PeerGone(f"the connection broke: {error.strerror}") from error
@@ -184,6 +206,15 @@ class Conversation:
     def _too_early(self) -> PeerGone:
         """The error for a stream that ended in the middle; what has come goes with it."""
         return PeerGone("the peer's stream ended too early", self._buffer.take_all())
+
+
+def finish(sock: _socket.socket) -> None:
+    """Tell the client that all is said, even while somebody else still has a duplicate; then close."""
+    try:
+        sock.shutdown(_socket.SHUT_WR)
+    except OSError:
+        pass  # the client is gone, or the handler has done it
+    sock.close()
 
 
 def as_bytes(data: Data) -> bytes | memoryview:

@@ -1,30 +1,57 @@
-"""Running a Python handler for one connection, whatever kind it is of."""
+"""Running a Python handler for one connection, whatever kind it is of.
 
-import os
-import socket
-import sys
-from collections.abc import Callable
-from enum import Enum
-from typing import TYPE_CHECKING, Any, NoReturn
+As all that handlers' processes are forked from, it imports next to nothing (see `conversation.py`).
+"""
 
-from tcppar.errors import PeerGone
-from tcppar.records import Endpoints, Family
+from __future__ import annotations
 
+import _socket
+
+from tcppar.child.conversation import finish
+from tcppar.child.errors import PeerGone
+from tcppar.child.process import FAILED, SUCCEEDED, say, say_traceback
+from tcppar.endpoints import PlainEnds
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket as sockets
+    from collections.abc import Callable
+    from typing import Any, NoReturn, Protocol
+
     from tcppar.child.async_connection import AsyncConnection
     from tcppar.child.connection import Connection
+    from tcppar.endpoints import Address, Ends
 
-SUCCEEDED, FAILED = 0, 1
+    class Conversing(Protocol):
+        """What a handler is called with, or made of, and what is ended after it."""
+
+        def _finish(self) -> None: ...
+
+    Begin = Callable[[_socket.socket, str, str, Ends], Conversing]
+
 _GONE = (PeerGone, ConnectionError)
-_FAMILIES = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6, Family.UNIX: socket.AF_UNIX}
+_FAMILIES = {"ipv4": _socket.AF_INET, "ipv6": _socket.AF_INET6, "unix": _socket.AF_UNIX}
+# The interpreter counts how often code runs before it settles how to run it, some dozen times at most: after so many
+# rehearsals processes forked from this one no longer write to the pages in which it counts.
+_REHEARSALS = 32
 
 
-class Kind(Enum):
-    """What a handler is."""
+class Kind:
+    """What a handler can be.
 
-    FUNCTION = "a function of a Connection"
-    COROUTINE = "an async def of an AsyncConnection"
-    REQUEST_HANDLER = "a class of socketserver's"
+    Args:
+        prepare: loads what this kind needs, and returns how to begin: a function of the socket, the connection's id,
+            the service's name and the addresses, whose result is passed on to `run`.
+        run: runs the handler, its first argument, to its end.
+        rehearsed: a handler of this kind that answers one byte.
+    """
+
+    __slots__ = ("prepare", "rehearsed", "run")
+
+    def __init__(self, prepare: Callable[[], Begin], run: Callable[[Any, Any], object], rehearsed: object) -> None:
+        self.prepare = prepare
+        self.run = run
+        self.rehearsed = rehearsed
 
 
 class Handler:
@@ -38,23 +65,37 @@ class Handler:
 
     def __init__(self, target: str, called: Any, kind: Kind) -> None:
         self.target = target
+        self._called = called
         self._kind = kind
-        self._run: Callable[[socket.socket, str, str, Endpoints], object] = _RUNNERS[kind](called)
+        self._begin = kind.prepare()
 
-    def rehearsal(self) -> "Handler":
-        """A handler of the same kind, that answers one byte."""
-        return Handler("rehearsal", _REHEARSALS[self._kind], self._kind)
+    def rehearse(self, service: str, times: int = _REHEARSALS) -> None:
+        """Hold conversations with oneself, of one byte, with a handler of the same kind.
 
-    def converse(self, descriptor: int, connection_id: str, service: str, endpoints: Endpoints) -> int:
-        """Run it to its end, and end the connection in order; an exit code.
+        What they write to, processes that are forked later need not copy; and a process that waits for its connection
+        has copied it before a client waits.
+        """
+        for _ in range(times):
+            ours, its = _socket.socketpair()
+            ours.send(b".")
+            self._converse(self._kind.rehearsed, its.detach(), "", service, PlainEnds("unix", "", 0, "", 0))
+            ours.close()
+
+    def converse(self, descriptor: int, connection_id: str, service: str, endpoints: Ends) -> int:
+        """Run it to its end, and end the connection in order; an exit code."""
+        return self._converse(self._called, descriptor, connection_id, service, endpoints)
+
+    def _converse(self, called: Any, descriptor: int, connection_id: str, service: str, endpoints: Ends) -> int:
+        """As `converse`, for any handler of this kind.
 
         What a handler raises ends its own connection and nothing else: this is one of the two places that catch
         everything.
         """
         # With its kind given, the socket object asks the system for nothing.
-        sock = socket.socket(_FAMILIES[endpoints.family], socket.SOCK_STREAM, 0, descriptor)
+        sock = _socket.socket(_FAMILIES[endpoints.family], _socket.SOCK_STREAM, 0, descriptor)
+        conversing = self._begin(sock, connection_id, service, endpoints)
         try:
-            self._run(sock, connection_id, service, endpoints)
+            self._kind.run(called, conversing)
         except SystemExit as leaving:
             return _exit_code(leaving)
         except BaseException as error:  # noqa: BLE001 - see above
@@ -64,7 +105,7 @@ class Handler:
                 say_traceback(f"handler {self.target} failed in connection {connection_id} from {endpoints.peer}")
             return FAILED
         finally:
-            _end(sock)
+            conversing._finish()
         return SUCCEEDED
 
 
@@ -75,94 +116,88 @@ def _is_peers(error: BaseException) -> bool:
     return isinstance(error, _GONE)
 
 
-def _end(sock: socket.socket) -> None:
-    """Tell the client that all is said, even while somebody else still has a duplicate; then close."""
-    try:
-        sock.shutdown(socket.SHUT_WR)
-    except OSError:
-        pass  # the client is gone, or the handler has done it
-    sock.close()
-
-
-def say(what: str) -> None:
-    """Write to the log, in one piece, for other processes write to it too."""
-    try:
-        sys.stderr.write(what.rstrip("\n") + "\n")
-        sys.stderr.flush()
-    except (OSError, ValueError):
-        pass  # the handler has closed it
-
-
-def say_traceback(what: str) -> None:
-    """Write to the log, with the traceback of the exception that is being handled."""
-    import traceback  # only now: its memory would be there in every process
-
-    say(f"{what}\n{traceback.format_exc()}")
-
-
 def _exit_code(leaving: SystemExit) -> int:
     if leaving.code is None:
         return SUCCEEDED
     return leaving.code & 0xFF if isinstance(leaving.code, int) else FAILED
 
 
-def _function(called: Any) -> Callable[..., object]:
+def _prepare_function() -> Begin:
     from tcppar.child.connection import Connection
 
-    def run(sock: socket.socket, connection_id: str, service: str, endpoints: Endpoints) -> None:
-        called(Connection(sock, id=connection_id, service=service, endpoints=endpoints))
-
-    return run
-
-
-def _coroutine(called: Any) -> Callable[..., object]:
-    import asyncio  # only for those who need it: it is as large as all else
-
-    from tcppar.child.async_connection import AsyncConnection
-
-    def run(sock: socket.socket, connection_id: str, service: str, endpoints: Endpoints) -> None:
-        async def converse() -> None:
-            await called(AsyncConnection(sock, id=connection_id, service=service, endpoints=endpoints))
-
-        asyncio.run(converse())
-
-    return run
+    return lambda sock, connection_id, service, endpoints: Connection(
+        sock, id=connection_id, service=service, endpoints=endpoints
+    )
 
 
-def _request_handler(called: Any) -> Callable[..., object]:
-    """socketserver's protocol: the class is called with the socket, the client's address and the server."""
-
-    def run(sock: socket.socket, connection_id: str, service: str, endpoints: Endpoints) -> None:
-        called(sock, _address(endpoints), RequestServer(called, endpoints))
-
-    return run
+def _run_function(called: Callable[[Connection], object], conn: Connection) -> None:
+    called(conn)
 
 
-_RUNNERS: dict[Kind, Callable[[Any], Callable[..., object]]] = {
-    Kind.FUNCTION: _function,
-    Kind.COROUTINE: _coroutine,
-    Kind.REQUEST_HANDLER: _request_handler,
-}
-
-
-def _answer(conn: "Connection") -> None:
+def _answer(conn: Connection) -> None:
     conn.write(conn.read(1))
 
 
-async def _answer_async(conn: "AsyncConnection") -> None:
+def _prepare_coroutine() -> Begin:
+    import asyncio  # noqa: F401 - only for those who need it: it is as large as all else
+
+    from tcppar.child.async_connection import AsyncConnection
+
+    return lambda sock, connection_id, service, endpoints: AsyncConnection(
+        sock, id=connection_id, service=service, endpoints=endpoints
+    )
+
+
+def _run_coroutine(called: Callable[[AsyncConnection], Any], conn: AsyncConnection) -> None:
+    import asyncio
+
+    async def converse() -> None:
+        await called(conn)
+
+    asyncio.run(converse())
+
+
+async def _answer_async(conn: AsyncConnection) -> None:
     await conn.write(await conn.read(1))
 
 
+class _Request:
+    """What socketserver's protocol has of a connection: the socket and the client's address."""
+
+    def __init__(self, sock: sockets.socket, endpoints: Ends) -> None:
+        self.socket = sock
+        self.endpoints = endpoints
+
+    def _finish(self) -> None:
+        finish(self.socket)
+
+
+def _prepare_request() -> Begin:
+    import socket as sockets
+
+    def begin(sock: _socket.socket, connection_id: str, service: str, endpoints: Ends) -> _Request:
+        return _Request(sockets.socket(sock.family, sock.type, sock.proto, sock.detach()), endpoints)
+
+    return begin
+
+
+def _run_request(called: Any, request: _Request) -> None:
+    """As socketserver: the class is called with the socket, the client's address and the server."""
+    server = RequestServer(called, request.endpoints)
+    called(request.socket, _as_in_python(request.endpoints.family, request.endpoints.remote_address), server)
+
+
 class _Answer:
-    def __init__(self, request: socket.socket, client_address: object, server: object) -> None:
+    def __init__(self, request: sockets.socket, client_address: object, server: object) -> None:
         request.sendall(request.recv(1))
 
 
-_REHEARSALS: dict[Kind, Any] = {
-    Kind.FUNCTION: _answer,
-    Kind.COROUTINE: _answer_async,
-    Kind.REQUEST_HANDLER: _Answer,
-}
+FUNCTION = Kind(_prepare_function, _run_function, _answer)
+"""A function of a Connection."""
+COROUTINE = Kind(_prepare_coroutine, _run_coroutine, _answer_async)
+"""An async def of an AsyncConnection."""
+REQUEST_HANDLER = Kind(_prepare_request, _run_request, _Answer)
+"""A class of socketserver's."""
 
 
 class RequestServer:
@@ -171,9 +206,9 @@ class RequestServer:
     The server itself is another process. What a program has put there, or would call there, is not here.
     """
 
-    def __init__(self, handler_class: Any, endpoints: Endpoints) -> None:
+    def __init__(self, handler_class: Any, endpoints: Ends) -> None:
         self.RequestHandlerClass = handler_class
-        self.server_address = _as_in_python(endpoints.family, endpoints.local_ip, endpoints.local_port)
+        self.server_address = _as_in_python(endpoints.family, endpoints.local_address)
 
     def __getattr__(self, name: str) -> NoReturn:
         raise AttributeError(
@@ -182,33 +217,6 @@ class RequestServer:
         )
 
 
-def _address(endpoints: Endpoints) -> Any:
-    """The client's address as accept(2) gives it in Python."""
-    return _as_in_python(endpoints.family, endpoints.remote_ip, endpoints.remote_port)
-
-
-def _as_in_python(family: Family, host: str, port: int) -> Any:
+def _as_in_python(family: str, address: Address) -> object:
     """An address in the form that Python's sockets have for its family."""
-    if family is Family.IPV4:
-        return host, port
-    if family is Family.IPV6:
-        return host, port, 0, 0
-    return host
-
-
-def flush_and_exit(code: int) -> NoReturn:
-    """End this process without a word to what it was forked from: no cleaning up of the spawner's things."""
-    try:
-        flush()
-    finally:
-        os._exit(code)
-
-
-def flush() -> None:
-    """Write what the handler printed and has not been written yet."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if stream is not None:
-                stream.flush()
-        except (OSError, ValueError):
-            pass  # the handler has closed it
+    return (*address, 0, 0) if family == "ipv6" else address

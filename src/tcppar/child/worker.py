@@ -6,7 +6,8 @@ import resource
 import time
 
 from tcppar.child import contract
-from tcppar.child.handlers import Handler, flush
+from tcppar.child.handlers import Handler
+from tcppar.child.process import flush
 from tcppar.net.channel import Channel, ChannelClosed
 from tcppar.records import Busy, ChildPlan, Ended, HandlerPlan, Leaving, Offer, Order, Ready, Retire, Taken
 
