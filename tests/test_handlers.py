@@ -422,6 +422,7 @@ def test_children_of_a_killed_spawner_go_on_and_new_clients_are_served(serve: Se
     assert end_of(server, peer)["exit"] == (None if server.portable else 0)
 
 
+@only_full
 def test_spare_children_end_with_the_server(serve: Serve) -> None:
     server = start(serve, "waiting:handle")
     with server.connect() as client:
@@ -432,6 +433,7 @@ def test_spare_children_end_with_the_server(serve: Serve) -> None:
     wait_until(lambda: all(is_over(pid) for pid in made))
 
 
+@only_full
 def test_a_spare_child_that_somebody_kills_costs_nobody_anything(serve: Serve) -> None:
     server = start(serve, "counting:handle")
     wait_until(lambda: len(children_of(spawner_of(server))) > 2)

@@ -317,6 +317,8 @@ def child_plan(
         added=settings.environment,
         home=config.identity.home if config.identity else None,
     )
+    if settings.handler is not None:
+        environment["TCPPAR_SERVICE"] = config.name  # a program is told of it with its connection
     return ChildPlan(
         service=config.name,
         id_prefix=id_prefix,

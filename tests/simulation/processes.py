@@ -7,10 +7,10 @@ from collections.abc import Callable
 from signal import Signals
 from typing import Any
 
+from tcppar.descriptors import CHANNEL_DESCRIPTOR
 from tcppar.net.channel import ChannelClosed
 from tcppar.policy.timers import NEVER
 from tcppar.records import (
-    CHANNEL_DESCRIPTOR,
     Busy,
     ChildPlan,
     Ended,
@@ -112,8 +112,6 @@ class SpawnerProcess(Process):
 class Launcher:
     """In the place of `tcppar.spawner.launch.Launcher` and `tcppar.spawner.forking.ForkLauncher`."""
 
-    prepare_at = NEVER
-
     def __init__(self, kernel: Kernel, spawner: Process, plan: ChildPlan) -> None:
         self._kernel = kernel
         self._spawner = spawner
@@ -130,8 +128,6 @@ class Launcher:
         return Child(self._kernel, self._spawner, file, [number] if self._plan.handler is None else []).pid
 
     def clean_up(self, number: int) -> None: ...
-    def prepare(self) -> None: ...
-    def dismiss(self) -> None: ...
 
 
 class Worker(Process):
@@ -245,7 +241,7 @@ class Trial(Process):
         return True
 
 
-def start_spawner(kernel: Kernel, channel: int, stderr: int) -> int:
+def start_spawner(kernel: Kernel, channel: int, stderr: int, plan: ChildPlan, features: object) -> int:
     """In the place of `tcppar.supervisor.spawner_process.start`."""
     kernel.tick()
     kernel.faults.meet(Call.START)

@@ -72,8 +72,7 @@ def _lines(service: ServiceConfig, plan: ChildPlan, endpoints: Endpoints) -> lis
     )
     control_path = f"/tmp/tcppar-{service.name}-XXXXXXXX/PREFIX-{_SAMPLE_NUMBER}" if settings.control_file else ""
     filled = contract.values(plan, _SAMPLE_NUMBER, endpoints, control_path)
-    of_service = plan.environment if plan.handler is None else contract.handler_environment(plan)
-    environment = {os.fsdecode(name): os.fsdecode(value) for name, value in of_service.items()}
+    environment = {os.fsdecode(name): os.fsdecode(value) for name, value in plan.environment.items()}
     if plan.handler is None:
         environment |= contract.connection_environment(plan, _SAMPLE_NUMBER, endpoints, None)
     if plan.descriptors is DescriptorMode.LISTEN_FDS:

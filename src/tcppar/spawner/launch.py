@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from tcppar.child import contract, control_file
-from tcppar.policy.timers import NEVER
 from tcppar.records import ChildPlan, DescriptorMode, Family, Offer
 from tcppar.spawner import vfork
 
@@ -65,15 +64,6 @@ class Launcher:
         except OSError:
             self.clean_up(offer.number)
             raise
-
-    # Nothing can be made ahead: a program gets its connection when it starts.
-    prepare_at = NEVER
-
-    def prepare(self) -> None:
-        """Nothing can be made ahead."""
-
-    def dismiss(self) -> None:
-        """Nothing was made ahead."""
 
     def control_path(self, number: int) -> str:
         """Where the control file of a connection is; empty if the service has none."""

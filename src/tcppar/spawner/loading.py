@@ -1,15 +1,22 @@
 """Loading a Python handler, once, in the spawner that all its processes are forked from."""
 
+from __future__ import annotations
+
 import builtins
-import functools
 import importlib
 import os
 import sys
-from types import FunctionType, MethodType, ModuleType
-from typing import Any
+from types import FunctionType, MethodType
 
-from tcppar.child.handlers import Handler, Kind
-from tcppar.records import HandlerPlan
+from tcppar.child.handlers import COROUTINE, FUNCTION, REQUEST_HANDLER, Handler
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import ModuleType
+    from typing import Any
+
+    from tcppar.child.handlers import Kind
 
 _COROUTINE = 0x80  # CO_COROUTINE, and the flag of *args (inspect, "Code Objects Bit Flags"); inspect itself is large
 _TAKES_ANY = 0x04
@@ -30,23 +37,26 @@ class CannotLoad(Exception):
         return found
 
 
-def load(plan: HandlerPlan) -> Handler:
+def load(target: str, import_path: Sequence[str], preload: Sequence[str]) -> Handler:
     """Import what is to be preloaded, and the handler.
+
+    Args:
+        target, import_path, preload: as `records.HandlerPlan` has them.
 
     Raises:
         CannotLoad: it is not there, fails, is no handler, or has started a thread.
     """
-    sys.path[:0] = [entry for entry in plan.import_path if entry not in sys.path]
-    if sys.path[0] != plan.import_path[0]:
-        sys.path.insert(0, plan.import_path[0])
-    where, _, name = plan.target.rpartition(":")
+    sys.path[:0] = [entry for entry in import_path if entry not in sys.path]
+    if sys.path[0] != import_path[0]:
+        sys.path.insert(0, import_path[0])
+    where, _, name = target.rpartition(":")
     with _ImportWatch() as watch:
-        for module_name in plan.preload:
+        for module_name in preload:
             _import(module_name, f"preload {module_name}")
             watch.note(module_name)
-        module = _from_file(where, plan.target) if where.endswith(".py") else _import(where, f"handler {plan.target}")
+        module = _from_file(where, target) if where.endswith(".py") else _import(where, f"handler {target}")
     watch.refuse_threads()
-    return Handler(plan.target, *_kind_of(_find(module, name, plan.target), plan.target))
+    return Handler(target, *_kind_of(_find(module, name, target), target))
 
 
 def sources(failure: CannotLoad | None = None) -> tuple[str, ...]:
@@ -108,24 +118,26 @@ def _kind_of(found: Any, target: str) -> tuple[Any, Kind]:
     expected = "expected a function of one connection, an async def of one, or a request handler class of socketserver"
     if isinstance(found, type):
         if all(callable(getattr(found, method, None)) for method in ("setup", "handle", "finish")):
-            return found, Kind.REQUEST_HANDLER
+            return found, REQUEST_HANDLER
         raise CannotLoad(f"handler {target}: the class has no setup, handle and finish: {expected}")
     if not callable(found):
         raise CannotLoad(f"handler {target}: {found!r} cannot be called: {expected}")
     function, given = _what_is_called(found)
     if function is None:
-        return found, Kind.FUNCTION
+        return found, FUNCTION
     if not _takes(function, given):
         takes = function.__code__.co_argcount + function.__code__.co_kwonlyargcount - (given - 1)
         raise CannotLoad(f"handler {target}: it takes {takes} arguments: {expected}")
-    return found, Kind.COROUTINE if function.__code__.co_flags & _COROUTINE else Kind.FUNCTION
+    return found, COROUTINE if function.__code__.co_flags & _COROUTINE else FUNCTION
 
 
 def _what_is_called(found: Any) -> tuple[FunctionType | None, int]:
     """The Python function that a call of this comes to, None if it is not one; and how many arguments it is given."""
     given = 1
+    # A partial function can only be there if somebody has loaded it.
+    partial = functools.partial if (functools := sys.modules.get("functools")) else ()
     while not isinstance(found, FunctionType):
-        if isinstance(found, functools.partial):
+        if isinstance(found, partial):
             given += len(found.args)
             found = found.func
         elif isinstance(found, MethodType):
@@ -163,7 +175,7 @@ class _ImportWatch:
         except OSError:
             return sys.modules["_thread"]._count()  # type: ignore[no-any-return]
 
-    def __enter__(self) -> "_ImportWatch":
+    def __enter__(self) -> _ImportWatch:
         builtins.__import__ = self._watched
         return self
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, Protocol
 
 import msgspec
 
-from tcppar.child import contract
+from tcppar.descriptors import CHANNEL_DESCRIPTOR
 from tcppar.net import platform
 from tcppar.net.channel import Channel, ChannelClosed
 from tcppar.net.waiter import Waiter
@@ -21,7 +21,6 @@ from tcppar.policy.moderation import Moderation
 from tcppar.policy.strikes import Strikes
 from tcppar.policy.timers import NEVER
 from tcppar.records import (
-    CHANNEL_DESCRIPTOR,
     Busy,
     ChildPlan,
     Deliver,
@@ -36,14 +35,13 @@ from tcppar.records import (
     Retire,
     Taken,
 )
-from tcppar.spawner import sandbox
+from tcppar.spawner import beginning, sandbox
 from tcppar.spawner.launch import Launcher
 
 _TOLERATED_STRIKES = 3
 # How many hand-overs, and for how many seconds, may wait to be reported together with what comes next.
 MOST_UNREPORTED = 3
 _LONGEST_UNREPORTED = 0.005
-_BEYOND_ANY_DESCRIPTOR = 1 << 20
 
 
 class Launches(Protocol):
@@ -51,11 +49,6 @@ class Launches(Protocol):
 
     def launch(self, descriptor: int, order: Any, /) -> int: ...
     def clean_up(self, number: int, /) -> None: ...
-
-    prepare_at: float
-
-    def prepare(self) -> None: ...
-    def dismiss(self) -> None: ...
 
 
 class Spawner:
@@ -85,23 +78,18 @@ class Spawner:
 
     def run(self) -> None:
         """Serve until there is nothing more to come and no child left."""
-        waiter, moderation, launcher = self._waiter, self._moderation, self._launcher
+        waiter, moderation = self._waiter, self._moderation
         waiter.register(self)
         while self._numbers or not self._ending:
-            ready = waiter.wait(min(self._report_at, moderation.look_at, launcher.prepare_at))
-            for source in ready:
+            for source in waiter.wait(min(self._report_at, moderation.look_at)):
                 source.on_ready()
             if waiter.signalled:
                 waiter.take_signals()
                 self._reap()
             elif moderation.looks and time.monotonic() >= moderation.look_at:
                 self._reap()
-            elif not ready and time.monotonic() >= launcher.prepare_at:
-                launcher.prepare()
             if self._reports and not self._may_wait():
                 self._report()
-            if self._ending:
-                launcher.dismiss()
 
     def _may_wait(self) -> bool:
         """Whether what there is to report may wait for more: many children end within a millisecond.
@@ -193,7 +181,7 @@ class Spawner:
                 break
             number = self._numbers.pop(pid, None)
             if number is None:
-                continue  # it had no connection yet
+                continue  # the handler's module has started it
             found = True
             del self._pids[number]
             self._launcher.clean_up(number)
@@ -235,15 +223,12 @@ def _read_plan(channel: Channel[ChildPlan]) -> ChildPlan:
 
 def main() -> NoReturn:
     """Read the plan, enter its sandbox, say so, and serve."""
-    # What whoever started the server left open is for no child of ours.
-    os.closerange(CHANNEL_DESCRIPTOR + 1, _BEYOND_ANY_DESCRIPTOR)
+    beginning.leave_servers_things()
     end = socket.socket(fileno=CHANNEL_DESCRIPTOR)
-    end.set_inheritable(False)
     plan = _read_plan(Channel(end, msgspec.msgpack.Decoder(ChildPlan)))
     channel = Channel(end, msgspec.msgpack.Decoder(Order))
-    sandbox.default_signals()
     try:
-        sandbox.enter(plan)
+        _enter(plan)
     except sandbox.CannotEnter as error:
         channel.send([Refused(str(error))])
         sys.exit(1)
@@ -258,11 +243,9 @@ def main() -> NoReturn:
         from tcppar.spawner import loading
         from tcppar.spawner.forking import ForkLauncher
 
-        _print_to_the_log()
-        os.environb.clear()
-        os.environb.update(contract.handler_environment(plan))
+        beginning.become_handlers_home(plan.environment)
         try:
-            handler = loading.load(plan.handler)
+            handler = loading.load(plan.handler.target, plan.handler.import_path, plan.handler.preload)
         except loading.CannotLoad as error:
             channel.send([Refused(str(error), mistake=True, sources=loading.sources(error))])
             sys.exit(1)
@@ -276,8 +259,7 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-def _print_to_the_log() -> None:
-    """Let descriptor 1 lead where 2 does: what a handler prints is for the log, line by line."""
-    os.dup2(2, 1)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+def _enter(plan: ChildPlan) -> None:
+    identity = plan.identity
+    user = None if identity is None else (identity.uid, identity.gid, identity.groups)
+    sandbox.enter(nice=plan.nice, umask=plan.umask, user=user, directory=plan.directory)

@@ -1,43 +1,51 @@
 """Entering a service's user, limits and directory: once in a spawner's life, inherited by all its children."""
 
-import os
-import signal
+from __future__ import annotations
 
-from tcppar.records import ChildPlan
+import _signal  # type: ignore[import-not-found]
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class CannotEnter(Exception):
     """A step of the way in was refused; the text names the setting."""
 
 
-def enter(plan: ChildPlan) -> None:
+def enter(*, nice: int, umask: int | None, user: tuple[int, int, Sequence[int]] | None, directory: str | None) -> None:
     """Become what the plan says. The user comes last but one, for the steps before may need root.
+
+    Args:
+        nice, umask, directory: as `records.ChildPlan` has them.
+        user: user and group, by number, and the other groups; None keeps those of the server.
 
     Raises:
         CannotEnter: with the setting that the system refused.
     """
     setting = "nice"
     try:
-        os.nice(plan.nice)
-        if plan.umask is not None:
+        os.nice(nice)
+        if umask is not None:
             setting = "umask"
-            os.umask(plan.umask)
+            os.umask(umask)
         setting = "user"
-        _become_user(plan)
-        if plan.directory is not None:
+        if user is not None:
+            _become(*user)
+        if directory is not None:
             setting = "directory"
-            os.chdir(plan.directory)
+            os.chdir(directory)
     except OSError as error:
         raise CannotEnter(f"{setting}: {error.strerror}") from error
 
 
-def _become_user(plan: ChildPlan) -> None:
-    identity = plan.identity
-    if identity is None or (identity.uid, identity.gid) == (os.geteuid(), os.getegid()):
+def _become(uid: int, gid: int, groups: Sequence[int]) -> None:
+    if (uid, gid) == (os.geteuid(), os.getegid()):
         return
-    os.setgroups(identity.groups)
-    os.setresgid(identity.gid, identity.gid, identity.gid)
-    os.setresuid(identity.uid, identity.uid, identity.uid)
+    os.setgroups(groups)
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
 
 
 def default_signals() -> None:
@@ -46,7 +54,8 @@ def default_signals() -> None:
     Python itself ignores SIGPIPE and SIGXFSZ; whoever started the server may have ignored or blocked others
     (nohup, a shell's background job).
     """
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        if signal.getsignal(number) is not signal.SIG_DFL:
-            signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    # What the signal module wraps, and makes enums of.
+    for number in set(_signal.valid_signals()) - {_signal.SIGKILL, _signal.SIGSTOP}:
+        if _signal.getsignal(number) != _signal.SIG_DFL:
+            _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())

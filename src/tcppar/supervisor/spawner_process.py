@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 import tcppar
+from tcppar.descriptors import CHANNEL_DESCRIPTOR
 from tcppar.net import channel as channels
-from tcppar.records import CHANNEL_DESCRIPTOR, ChildPlan, Deliver
+from tcppar.net.platform import Features
+from tcppar.records import ChildPlan, Deliver, HandlerMode
 from tcppar.supervisor.table import Connection
 from tcppar.supervisor.taker import Taker, TakerOwner
 
@@ -42,7 +44,7 @@ class SpawnerProcess(Taker):
         """
         ours, its = channels.pair()
         try:
-            pid = start(its.fileno(), stderr)
+            pid = start(its.fileno(), stderr, plan, core.features)
         except OSError:
             ours.close()
             raise
@@ -70,15 +72,28 @@ _BOOTSTRAP = (
     "import sys; sys.path[:0] = sys.argv[1:]; sys.modules['typing_extensions'] = None; import msgspec; "
     "del sys.modules['typing_extensions']; from tcppar.spawner.loop import main; main()"
 )
+_LEAN_BOOTSTRAP = "import sys; sys.path[:0] = sys.argv[1:]; from tcppar.spawner.zygote import main; main()"
+# Functions of C libraries are found at the start, and not when they are called first, which would be in each child.
+_LEAN_ENVIRONMENT = {"LD_BIND_NOW": "1"}
 _FOLDERS = [os.path.dirname(package) for package in (*tcppar.__path__, *msgspec.__path__)]
 
 
-def start(channel: int, stderr: int) -> int:
-    """Start a lean interpreter with its end of the channel and its log; its process id."""
+def _forks(plan: ChildPlan) -> bool:
+    """Whether the spawner forks itself for each connection."""
+    return plan.handler is not None and plan.handler.mode is HandlerMode.FORK
+
+
+def start(channel: int, stderr: int, plan: ChildPlan, features: Features) -> int:
+    """Start an interpreter with its end of the channel and its log; its process id.
+
+    Args:
+        plan: what the spawner will be told. On it depends which one is started.
+    """
+    lean = features.fast_spawn and _forks(plan)
     return os.posix_spawn(
         sys.executable,
-        [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, *_FOLDERS],
-        os.environ,
+        [sys.executable, "-I", "-S", "-c", _LEAN_BOOTSTRAP if lean else _BOOTSTRAP, *_FOLDERS],
+        os.environ | _LEAN_ENVIRONMENT if lean else os.environ,
         file_actions=(
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),

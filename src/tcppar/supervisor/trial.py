@@ -7,8 +7,9 @@ import msgspec
 
 from tcppar.config import ServiceConfig, child_plan
 from tcppar.net import channel as channels
+from tcppar.net import platform
 from tcppar.net.channel import Channel, ChannelClosed
-from tcppar.records import Refused, Report
+from tcppar.records import ChildPlan, Refused, Report
 from tcppar.supervisor import spawner_process
 
 _PATIENCE = 30.0
@@ -22,20 +23,21 @@ def refusal(config: ServiceConfig) -> str | None:
     Raises:
         OSError: no process can be made.
     """
+    plan = child_plan(config, "trial", os.environ, options_inherited=True)
     ours, its = channels.pair()
     with ours, open(os.devnull, "w") as null:
         with its:
-            pid = spawner_process.start(its.fileno(), null.fileno())
+            pid = spawner_process.start(its.fileno(), null.fileno(), plan, platform.detect())
         try:
-            return _answer(ours, config)
+            return _answer(ours, plan)
         finally:
             ours.close()  # which ends it
             os.waitpid(pid, 0)
 
 
-def _answer(ours: socket.socket, config: ServiceConfig) -> str | None:
+def _answer(ours: socket.socket, plan: ChildPlan) -> str | None:
     channel = Channel(ours, msgspec.msgpack.Decoder(list[Report]))
-    channel.send(child_plan(config, "trial", os.environ, options_inherited=True))
+    channel.send(plan)
     ours.settimeout(_PATIENCE)
     try:
         while not (batches := channel.receive()):
