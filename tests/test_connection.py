@@ -1,5 +1,6 @@
 """The connection of a handler that is a plain function, over real sockets."""
 
+import _socket
 import array
 import errno
 import os
@@ -10,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -34,9 +36,17 @@ def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket
         yield served, peer
 
 
-@pytest.fixture
-def conn(pair: tuple[socket.socket, socket.socket]) -> Connection:
-    return connection(pair[0])
+@pytest.fixture(params=["bare", "socket"])
+def conn(request: pytest.FixtureRequest, pair: tuple[socket.socket, socket.socket]) -> Iterator[Connection]:
+    """A connection as a handler's process has it, with the bare socket that the socket module wraps, or with that."""
+    served = pair[0]
+    conn = connection(bare(served) if request.param == "bare" else served)
+    yield conn
+    conn.close()
+
+
+def bare(sock: socket.socket) -> _socket.socket:
+    return _socket.socket(sock.family, sock.type, sock.proto, sock.detach())
 
 
 @pytest.fixture
@@ -51,7 +61,7 @@ def beside() -> Iterator[ThreadPoolExecutor]:
         yield threads
 
 
-def connection(sock: socket.socket, endpoints: Endpoints = TCP, timeout: float | None = None) -> Connection:
+def connection(sock: _socket.socket, endpoints: Endpoints = TCP, timeout: float | None = None) -> Connection:
     return Connection(sock, id="abcd-7", service="echo", endpoints=endpoints, timeout=timeout)
 
 
@@ -246,6 +256,46 @@ def test_with_a_time_limit_it_is_waited_for_only_if_nothing_is_there(
         assert conn.read() == b"hello"
         conn.write(b"hello")
         assert sock.calls == ["recv", "send"]
+
+
+# The socket itself.
+
+
+def test_the_socket_is_one_of_the_socket_module_whatever_the_connection_was_made_with(
+    conn: Connection, peer: socket.socket
+) -> None:
+    descriptor = conn.fileno()
+    assert type(conn.socket) is socket.socket
+    assert conn.socket is conn.socket
+    assert conn.fileno() == conn.socket.fileno() == descriptor
+    assert (conn.socket.family, conn.socket.type) == (peer.family, peer.type)
+    conn.socket.sendall(b"past the connection")
+    assert peer.recv(100) == b"past the connection"
+    peer.sendall(b"into it")
+    assert conn.read() == b"into it"
+
+
+def test_the_socket_keeps_its_time_limit(pair: tuple[socket.socket, socket.socket]) -> None:
+    served = bare(pair[0])
+    served.settimeout(7.5)
+    with connection(served) as conn:
+        assert conn.socket.gettimeout() == 7.5
+
+
+def test_the_socket_of_a_closed_connection_is_closed(conn: Connection) -> None:
+    conn.close()
+    assert conn.closed
+    assert conn.socket.fileno() == -1
+    with pytest.raises(OSError, match=r"\[Errno 9\]"):
+        conn.read()
+
+
+def test_another_socket_can_take_its_place(conn: Connection, peer: socket.socket) -> None:
+    with closing(conn.socket) as former, closing(former.dup()) as other:
+        conn.socket = other
+        assert conn.fileno() == other.fileno()
+        conn.write(b"by the other")
+        assert peer.recv(100) == b"by the other"
 
 
 def test_the_module_imports_nothing_that_spawners_would_carry_for_nothing() -> None:
