@@ -13,6 +13,20 @@
 
 enum { MOST_PASSED = 8 };
 
+/* Descriptors that have come; the first one belongs to the next frame that has one. */
+struct passed {
+    int descriptors[MOST_PASSED], count;
+};
+
+/* The first one; -1 if there is none. */
+static int take_passed(struct passed *passed) {
+    if (passed->count == 0)
+        return -1;
+    int first = passed->descriptors[0];
+    memmove(passed->descriptors, passed->descriptors + 1, (size_t)--passed->count * sizeof first);
+    return first;
+}
+
 /* Send an order with its descriptor; false if nobody is there to take it. */
 static bool pass(int channel, const unsigned char *order, size_t size, int descriptor) {
     union {
@@ -28,7 +42,7 @@ static bool pass(int channel, const unsigned char *order, size_t size, int descr
 }
 
 /* Receive what is there, with descriptors closed on exec. Those for which this process has no number free are lost. */
-static ssize_t receive(int channel, void *to, size_t size, int *passed, int *passed_count) {
+static ssize_t receive(int channel, void *to, size_t size, struct passed *passed) {
     union {
         struct cmsghdr header;
         char bytes[CMSG_SPACE(MOST_PASSED * sizeof(int))];
@@ -46,8 +60,8 @@ static ssize_t receive(int channel, void *to, size_t size, int *passed, int *pas
             for (size_t i = 0; CMSG_LEN((i + 1) * sizeof(int)) <= part->cmsg_len; i++) {
                 int descriptor;
                 memcpy(&descriptor, CMSG_DATA(part) + i * sizeof(int), sizeof(int));
-                if (*passed_count < MOST_PASSED)
-                    passed[(*passed_count)++] = descriptor;
+                if (passed->count < MOST_PASSED)
+                    passed->descriptors[passed->count++] = descriptor;
                 else
                     close(descriptor);
             }

@@ -53,10 +53,10 @@ struct spare {
 
 struct spawner {
     int channel;
-    int wanted_spares, spare_count, passed_count;
+    int wanted_spares, spare_count;
     bool ending, orphaned;
     struct spare spares[MOST_SPARES];
-    int passed[MOST_PASSED]; /* descriptors that came, and whose frames have not been read */
+    struct passed passed;
     struct child *children;
     size_t child_count, child_room;
     long long last_number, last_attempt;
@@ -232,8 +232,8 @@ static void become_child(void) {
     close(self.channel);
     for (int i = 0; i < self.spare_count; i++)
         close(self.spares[i].channel);
-    for (int i = 0; i < self.passed_count; i++)
-        close(self.passed[i]);
+    for (int i = 0; i < self.passed.count; i++)
+        close(self.passed.descriptors[i]);
     setpgid(0, 0);
     sigaction(SIGCHLD, &default_action, NULL);
     sigprocmask(SIG_SETMASK, &self.waiting_mask, NULL);
@@ -301,14 +301,12 @@ static enum role take_offer(struct reader *reader, const unsigned char *order, s
     bool repeated = again && number == self.last_number && attempt == self.last_attempt;
     self.last_number = number;
     self.last_attempt = attempt;
-    if (self.passed_count == 0) {
+    if ((*descriptor = take_passed(&self.passed)) < 0) {
         /* It did not fit into our table; the supervisor has still got its own. */
         if (!repeated)
             report_busy(number, EMFILE, "recvmsg", attempt);
         return SPAWNER;
     }
-    *descriptor = self.passed[0];
-    memmove(self.passed, self.passed + 1, (size_t)--self.passed_count * sizeof *self.passed);
     if (!repeated && give(order, size, *descriptor, number, attempt) == CHILD)
         return CHILD;
     close(*descriptor);
@@ -360,8 +358,7 @@ static enum role obey_all(const unsigned char **order, size_t *size, int *descri
 }
 
 static enum role take_orders(const unsigned char **order, size_t *size, int *descriptor) {
-    ssize_t count = receive(self.channel, self.in + self.in_size, sizeof self.in - self.in_size, self.passed,
-                            &self.passed_count);
+    ssize_t count = receive(self.channel, self.in + self.in_size, sizeof self.in - self.in_size, &self.passed);
     if (count <= 0) {
         /* Nobody gives orders or reads reports any more (or what came is not a frame); the children go on. */
         self.ending = self.orphaned = true;
@@ -462,15 +459,16 @@ PyDoc_STRVAR(wait_doc, "wait(channel) -> (descriptor, order) | None\n\n"
                        "In a spare child: its connection and the offer, or None if there will be none.");
 
 static PyObject *wait_for_offer(PyObject *module, PyObject *args) {
-    int channel, passed[MOST_PASSED], count = 0;
+    int channel;
+    struct passed passed = {.count = 0};
     if (!PyArg_ParseTuple(args, "i", &channel))
         return NULL;
-    ssize_t size = receive(channel, self.in, sizeof self.in, passed, &count);
+    ssize_t size = receive(channel, self.in, sizeof self.in, &passed);
     close(channel);
-    if (size <= 0 || count == 0)
+    if (size <= 0 || passed.count == 0)
         Py_RETURN_NONE;
     struct reader reader = {.at = self.in, .end = self.in + size};
-    return Py_BuildValue("iN", passed[0], unpack_item(&reader));
+    return Py_BuildValue("iN", take_passed(&passed), unpack_item(&reader));
 }
 
 PyDoc_STRVAR(unpack_doc, "unpack(data) -> object\n\nThe value of MessagePack data; arrays are tuples.\n"
