@@ -1,7 +1,7 @@
 """Compiles what makes children fast (src/tcppar/spawner/*.c) into the installation, where that can be done.
 
 Without a compiler or Python's headers the package is complete all the same: it then runs programs by posix_spawn,
-which takes a little longer, and forks handlers' processes from a loop in Python, which takes twice as long.
+which takes a little longer, and forks handlers' processes from a loop in Python, which takes half as long again.
 """
 
 import shlex

@@ -5,7 +5,7 @@ conversation needs, no more; it has held that conversation with itself already; 
 then on nothing of Python runs here any more, only in the children. A few spare ones are forked ahead in quiet moments,
 hold the conversation once more, so that what it writes to is theirs already, and wait.
 
-It was measured against a spawner whose loop is in Python (`loop.py`): that one was 2.4 times as slow.
+The spawner whose loop is in Python (`loop.py`) makes two thirds of the connections a second.
 """
 
 from __future__ import annotations
