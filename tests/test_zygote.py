@@ -264,6 +264,19 @@ def test_a_spare_child_that_is_killed_is_replaced_and_never_given_a_connection(s
         assert taken.pid not in killed
 
 
+def test_spare_children_live_where_limits_leave_room_for_their_connection_alone() -> None:
+    spawner = Zygote(rlimits=(("nofile", 4, 4),))
+    assert isinstance(spawner.report(), Ready)
+    wait_until(lambda: len(children_of(spawner.pid)) == 4)
+    spares = children_of(spawner.pid)
+    for number in range(4):
+        client, taken = spawner.taken(number)
+        assert taken.pid in spares
+        read_line(client)
+        assert answers(client)
+    assert spawner.close() == 0
+
+
 def test_a_retiring_spawner_ends_with_its_last_child(spawner: Zygote) -> None:
     wait_until(lambda: len(children_of(spawner.pid)) == 4)
     spares = children_of(spawner.pid)

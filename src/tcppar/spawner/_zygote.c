@@ -202,7 +202,7 @@ static void forget_child(pid_t pid, int status, const struct rusage *usage) {
     for (int i = 0; i < self.spare_count; i++)
         if (self.spares[i].pid == pid) {
             drop_spare(i);
-            prepare_in(0.0);
+            prepare_in(SHORTAGE_PAUSE); /* not at once: if it could not live, the next one can't either */
             return;
         }
 }

@@ -65,7 +65,10 @@ class Zygote:
 
     def _converse(self, descriptor: int, offer: tuple[Any, ...] | None) -> int:
         if offer is None:
-            self._handler.rehearse(self._service, 1)
+            try:
+                self._handler.rehearse(self._service, 1)
+            except OSError:
+                pass  # the service's limits leave no descriptors for it
             given = _zygote.wait(descriptor)
             if given is None:
                 return SUCCEEDED  # the spawner has ended, or has no more use for it
