@@ -45,6 +45,7 @@ from tests.support.server import PATIENCE, descriptors, read_line, wait_until
 only_full = pytest.mark.parametrize("serve", ["full"], indirect=True)
 UNIX = Endpoints(Family.UNIX, "", 0, "/run/service", 0)
 LENGTH = 4
+SPARES = 2
 
 
 @pytest.fixture(autouse=True)
@@ -246,14 +247,14 @@ def test_children_have_nothing_of_the_spawners_nor_of_each_other(spawner: Zygote
 
 
 def test_spare_children_are_made_when_it_is_quiet_and_used_first(spawner: Zygote) -> None:
-    wait_until(lambda: len(children_of(spawner.pid)) == 4)
+    wait_until(lambda: len(children_of(spawner.pid)) == SPARES)
     spares = children_of(spawner.pid)
     _, taken = spawner.taken(1)
     assert taken.pid in spares
 
 
 def test_a_spare_child_that_is_killed_is_replaced_and_never_given_a_connection(spawner: Zygote) -> None:
-    wait_until(lambda: len(children_of(spawner.pid)) == 4)
+    wait_until(lambda: len(children_of(spawner.pid)) == SPARES)
     killed = children_of(spawner.pid)
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
@@ -267,9 +268,9 @@ def test_a_spare_child_that_is_killed_is_replaced_and_never_given_a_connection(s
 def test_spare_children_live_where_limits_leave_room_for_their_connection_alone() -> None:
     spawner = Zygote(rlimits=(("nofile", 4, 4),))
     assert isinstance(spawner.report(), Ready)
-    wait_until(lambda: len(children_of(spawner.pid)) == 4)
+    wait_until(lambda: len(children_of(spawner.pid)) == SPARES)
     spares = children_of(spawner.pid)
-    for number in range(4):
+    for number in range(SPARES):
         client, taken = spawner.taken(number)
         assert taken.pid in spares
         read_line(client)
@@ -278,7 +279,7 @@ def test_spare_children_live_where_limits_leave_room_for_their_connection_alone(
 
 
 def test_a_retiring_spawner_ends_with_its_last_child(spawner: Zygote) -> None:
-    wait_until(lambda: len(children_of(spawner.pid)) == 4)
+    wait_until(lambda: len(children_of(spawner.pid)) == SPARES)
     spares = children_of(spawner.pid)
     client, taken = spawner.taken(1)
     spawner.channel.send(Retire())

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from tcppar.child.handlers import Handler
 
-_SPARES = 4
+_SPARES = 2
 _LENGTH = 4
 _READY, _REFUSED = 1, 2  # tags of records.py
 
