@@ -1,7 +1,8 @@
-"""Compiles what makes children fast (src/tcppar/spawner/*.c) into the installation, where that can be done.
+"""Compiles what makes hand-overs and children fast (src/tcppar/*/*.c) into the installation, where that can be done.
 
-Without a compiler or Python's headers the package is complete all the same: it then runs programs by posix_spawn,
-which takes a little longer, and forks handlers' processes from a loop in Python, which takes half as long again.
+Without a compiler or Python's headers the package is complete all the same: it then sends and receives by the socket
+module and runs programs by posix_spawn, which both take a little longer, and forks handlers' processes from a loop in
+Python, which takes half as long again.
 """
 
 import shlex
@@ -13,7 +14,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCES = [Path("src/tcppar/spawner/_vfork.c"), Path("src/tcppar/spawner/_zygote.c")]
+PACKAGES = Path("src")
+SOURCES = [PACKAGES / "tcppar" / source for source in ("net/_calls.c", "spawner/_vfork.c", "spawner/_zygote.c")]
 OPTIONS = ["-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-fPIC", "-shared"]
 
 
@@ -41,4 +43,4 @@ class Compiler(BuildHookInterface):  # type: ignore[type-arg]
             build_data["pure_python"] = False
             build_data["infer_tag"] = True
             if version != "editable":
-                build_data["force_include"][str(library)] = str(Path("tcppar/spawner") / library.name)
+                build_data["force_include"][str(library)] = str(library.relative_to(Path(self.root) / PACKAGES))

@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.msgpack import Decoder
 
-from tcppar.net import channel
+from tcppar.net import calls, channel
+from tcppar.net.calls import NO_DESCRIPTOR
 from tcppar.net.channel import Channel, ChannelClosed
 from tcppar.records import Deliver, Endpoints, Family, Offer, Order, PeerCredentials
+from tests.conftest import unavailable
 
 NUMBERS = st.integers(0, 2**32)
 ENDPOINTS = st.builds(Endpoints, st.sampled_from(Family), st.text(), st.integers(0, 65535), st.text(), st.just(80))
@@ -27,8 +29,20 @@ LOCAL = Endpoints(Family.IPV4, "127.0.0.1", 4000, "127.0.0.1", 80)
 OFFERS = [Offer(number, LOCAL) for number in range(5)]
 
 
+# Hypothesis repeats a test without its fixtures, so that there is one for the module, and what it says stands here.
+_means = [calls.PLAIN]
+
+
+@pytest.fixture(autouse=True, scope="module", params=["plain", "compiled"])
+def means(request: pytest.FixtureRequest) -> None:
+    """Both ways to make the calls."""
+    if request.param == "compiled" and not calls.AVAILABLE:
+        unavailable("net/_calls.c was not compiled: the socket module is used")
+    _means[0] = calls.PLAIN if request.param == "plain" else calls.COMPILED
+
+
 def channel_on(end: socket.socket) -> Channel[Order]:
-    return Channel(end, Decoder(Order))
+    return Channel(end, Decoder(Order), _means[0])
 
 
 @contextmanager
@@ -253,7 +267,7 @@ def bytes_left_in(end: socket.socket) -> int:
         total += len(data)
 
 
-def send_until_full(sender: Channel[Order], order: Order, descriptor: int | None) -> int:
+def send_until_full(sender: Channel[Order], order: Order, descriptor: int) -> int:
     """How many could be sent to a side that does not read."""
     sent = 0
     try:
@@ -271,7 +285,7 @@ def test_what_is_not_sent_for_want_of_room_is_not_sent_in_part(
 ) -> None:
     ends[0].setblocking(False)
     order: Order = Offer(1, Endpoints(Family.UNIX, "x" * size, 0, "y", 0))
-    sent = send_until_full(channel_on(ends[0]), order, files[0] if with_descriptor else None)
+    sent = send_until_full(channel_on(ends[0]), order, files[0] if with_descriptor else NO_DESCRIPTOR)
     ends[0].close()
     assert sent > 0
     assert bytes_left_in(ends[1]) == sent * len(stream_of([order]))

@@ -1063,7 +1063,7 @@ def test_a_spawner_that_is_killed_before_it_can_tell_of_a_child_gives_no_connect
     server = serve("127.0.0.1:0", "--", "sh", "-c", "echo hello; cat")
     (spawner,) = server.wait_for_event("spawner")
     # The first thing that it sends from now on is that it has made the child: it dies instead.
-    fault = ["-e", "trace=sendto", "-e", "inject=sendto:error=EPIPE:signal=KILL:when=1"]
+    fault = ["-e", "trace=sendto,sendmsg", "-e", "inject=sendto,sendmsg:error=EPIPE:signal=KILL:when=1"]
     strace = subprocess.Popen([tool("strace"), "-qq", "-o", os.devnull, *fault, "-p", str(spawner["pid"])])
     status = Path(f"/proc/{spawner['pid']}/status")
     wait_until(lambda: f"TracerPid:\t{strace.pid}\n" in status.read_text())

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tcppar
+from tcppar.net import calls, platform
 from tcppar.net import channel as channels
-from tcppar.net import platform
 from tcppar.net.channel import Channel, ChannelClosed
 from tcppar.records import (
     Busy,
@@ -66,7 +66,7 @@ class Zygote:
         self.pid = spawner_process.start(its.fileno(), 2, self.plan, platform.detect())
         its.close()
         self._decoder = msgspec.msgpack.Decoder(list[Report])
-        self.channel: Channel[list[Report]] = Channel(self.end, self._decoder)
+        self.channel: Channel[list[Report]] = Channel(self.end, self._decoder, calls.PLAIN)
         self.reports: list[Report] = []
         self.clients: list[socket.socket] = []
         self.channel.send(self.plan)

@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+from tcppar.net.calls import NO_DESCRIPTOR
 from tcppar.net.channel import ChannelClosed
 from tests.simulation.faults import Call
 from tests.simulation.kernel import Kernel, OpenFile
@@ -97,7 +98,7 @@ class SimulatedChannel:
         assert isinstance(file, ChannelEnd)
         return file
 
-    def send(self, body: object, descriptor: int | None = None) -> None:
+    def send(self, body: object, descriptor: int = NO_DESCRIPTOR) -> None:
         end = self._file()
         if end.peer.closed:
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
@@ -105,7 +106,7 @@ class SimulatedChannel:
             self._kernel.faults.meet(Call.SEND)
             if len(end.peer.incoming) >= _ROOM:
                 raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        file = None if descriptor is None else self._kernel.file(descriptor)
+        file = None if descriptor == NO_DESCRIPTOR else self._kernel.file(descriptor)
         if file is not None:
             file.references += 1
         end.peer.incoming.append(Frame(body, file))

@@ -210,7 +210,7 @@ def _taken_up(kernel: Kernel, descriptor: int) -> End:
     return end
 
 
-def _channel(kernel: Kernel, end: End, decoder: object) -> SimulatedChannel:
+def _channel(kernel: Kernel, end: End, decoder: object, calls: object) -> SimulatedChannel:
     return SimulatedChannel(kernel, end)
 
 

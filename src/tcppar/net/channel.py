@@ -7,10 +7,8 @@ An offer's descriptor arrives with the first byte of its frame (unix(7): a read 
 """
 
 import fcntl
-import os
 import select
 import socket
-import sys
 import termios
 from array import array
 from typing import Generic, TypeVar
@@ -18,15 +16,10 @@ from typing import Generic, TypeVar
 from msgspec import DecodeError
 from msgspec.msgpack import Decoder, Encoder
 
-_LENGTH = 4
-_NATIVE = sys.byteorder
-_READ_SIZE = 65536
+from tcppar.net.calls import LENGTH, NO_DESCRIPTOR, Calls
+
 # A plan with the largest environment that a system takes (2 MB on Linux) is far below.
 _LARGEST_FRAME = 1 << 24
-_DESCRIPTOR_SIZE = 4
-_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-# Room for a few descriptors, though one is expected: what does not fit would be lost silently.
-_ANCILLARY_SIZE = socket.CMSG_SPACE(_DESCRIPTOR_SIZE * 8)
 
 Received = TypeVar("Received")
 
@@ -53,17 +46,19 @@ class Channel(Generic[Received]):
     Args:
         end: one socket of pair(); non-blocking if `receive` or `send` must not wait.
         decoder: decodes the body of a frame that comes in.
+        calls: how to send and to receive.
     """
 
-    def __init__(self, end: socket.socket, decoder: Decoder[Received]) -> None:
+    def __init__(self, end: socket.socket, decoder: Decoder[Received], calls: Calls) -> None:
         self._socket = end
+        self._send, self._read, self._receive, _ = calls
         self._decode = decoder.decode
         self._encode = Encoder().encode
         self._buffer = b""
         self._peeked = 0
         self.fileno = end.fileno
 
-    def send(self, body: object, descriptor: int | None = None) -> None:
+    def send(self, body: object, descriptor: int = NO_DESCRIPTOR) -> None:
         """Send one frame, and a duplicate of `descriptor` with it.
 
         Raises:
@@ -71,19 +66,10 @@ class Channel(Generic[Received]):
             ChannelClosed: only a part could be sent; the channel is of no more use.
             OSError: the descriptor cannot be sent now (ETOOMANYREFS, ENOBUFS, ...), or the other side is gone.
         """
-        encoded = self._encode(body)
-        frame = len(encoded).to_bytes(_LENGTH, "big") + encoded
-        if descriptor is None and self._socket.gettimeout() is None:
-            self._socket.sendall(frame)
-            return
-        rights = []
-        if descriptor is not None:
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor.to_bytes(_DESCRIPTOR_SIZE, _NATIVE))]
-        sent = self._socket.sendmsg((frame,), rights)
-        if sent != len(frame):
-            # The few frames in flight are a hundredth of what the buffer holds; a socket that takes half of
+        if not self._send(self._socket, self._encode(body), descriptor):
+            # The few frames in flight are a hundredth of what the buffer holds; a socket that takes a part of
             # one is not one to go on with.
-            raise ChannelClosed(f"{sent} of {len(frame)} bytes sent")
+            raise ChannelClosed("only a part of a frame was sent")
 
     def receive(self) -> list[Received]:
         """All whole frames that can be read at once.
@@ -92,7 +78,7 @@ class Channel(Generic[Received]):
             ChannelClosed: the other side has closed its end, or what it sends is not of our making.
             BlockingIOError: nothing there.
         """
-        return self._frames(self._socket.recv(_READ_SIZE))
+        return self._frames(self._read(self._socket, 0))
 
     @property
     def is_between_frames(self) -> bool:
@@ -104,7 +90,7 @@ class Channel(Generic[Received]):
 
         If this process dies in between, whoever comes after it reads it once more.
         """
-        data = self._socket.recv(_READ_SIZE, socket.MSG_PEEK)
+        data = self._read(self._socket, socket.MSG_PEEK)
         frames = self._frames(data)
         self._peeked = len(data) - len(self._buffer)
         self._buffer = b""  # a part of a frame is read again when there is more of it
@@ -118,18 +104,10 @@ class Channel(Generic[Received]):
     def receive_with_descriptors(self) -> tuple[list[Received], list[int]]:
         """As receive(), with the descriptors that came along, closed on exec.
 
-        Where this process has no descriptor free, the system drops those that come (MSG_CTRUNC): the list is then
-        shorter than the frames, and whoever sent them still has its own.
+        Where this process has no descriptor free, the list is shorter than the frames, and whoever sent them still
+        has its own.
         """
-        data, ancillary, _, _ = self._socket.recvmsg(_READ_SIZE, _ANCILLARY_SIZE, _CLOSE_ON_EXEC)
-        descriptors: list[int] = []
-        for level, kind, payload in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                whole = len(payload) - len(payload) % _DESCRIPTOR_SIZE
-                descriptors.extend(memoryview(payload)[:whole].cast("i"))
-        if not _CLOSE_ON_EXEC:
-            for descriptor in descriptors:
-                os.set_inheritable(descriptor, False)
+        data, descriptors = self._receive(self._socket)
         return self._frames(data), descriptors
 
     def _frames(self, data: bytes) -> list[Received]:
@@ -137,15 +115,15 @@ class Channel(Generic[Received]):
             raise ChannelClosed("end of stream")
         if self._buffer:
             data = self._buffer + data
-        elif int.from_bytes(data[:_LENGTH], "big") == len(data) - _LENGTH:
+        elif int.from_bytes(data[:LENGTH], "big") == len(data) - LENGTH:
             # Nearly always: one frame, and all of it.
-            return [self._decoded(data[_LENGTH:])]
+            return [self._decoded(data[LENGTH:])]
         frames: list[Received] = []
-        if int.from_bytes(data[:_LENGTH], "big") > _LARGEST_FRAME:
+        if int.from_bytes(data[:LENGTH], "big") > _LARGEST_FRAME:
             raise ChannelClosed("what came is not a frame")
         start, end = 0, len(data)
-        while end - start >= _LENGTH:
-            body = start + _LENGTH
+        while end - start >= LENGTH:
+            body = start + LENGTH
             after = body + int.from_bytes(data[start:body], "big")
             if after > end:
                 break

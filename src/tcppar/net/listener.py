@@ -3,12 +3,11 @@
 import os
 import socket
 import struct
-import sys
 from typing import Any
 
 from msgspec import Struct
 
-from tcppar.net import opening, steering
+from tcppar.net import calls, opening, steering
 from tcppar.net.address import Address, format_endpoint
 from tcppar.net.opening import ListenerOptions
 from tcppar.net.platform import Features, socket_of
@@ -16,10 +15,6 @@ from tcppar.records import Endpoints, Family, PeerCredentials
 
 _FAMILIES = {socket.AF_INET: Family.IPV4, socket.AF_INET6: Family.IPV6, socket.AF_UNIX: Family.UNIX}
 _CREDENTIALS = struct.Struct("3i")
-
-# tcpi_last_data_sent of struct tcp_info (linux/tcp.h), in milliseconds. A connection on which nothing was sent yet
-# counts it from the end of its handshake, which is when it entered the listener's queue.
-_LAST_DATA_SENT = slice(44, 48)
 
 
 class Accepted(Struct, frozen=True, gc=False):
@@ -57,7 +52,9 @@ class Listener:
         self._accept = sock._accept  # type: ignore[attr-defined]
         self._kind = (sock.family, sock.type, sock.proto)
         self._host, self._port = self._local_name()
-        self._looks_closer = features.tcp_info or self._host in ("0.0.0.0", "::")
+        # Of a listener on all addresses each connection has one of its own.
+        self._asks_for_host = self._host in ("0.0.0.0", "::")
+        self._look = calls.of(features).look if features.tcp_info or self._asks_for_host else None
         self._inode = opening.inode(self._host) if self.family is Family.UNIX else None
 
     def _local_name(self) -> tuple[str, int]:
@@ -101,23 +98,10 @@ class Listener:
         if self.family is Family.UNIX:
             endpoints = Endpoints(Family.UNIX, path_text(peer), 0, self._host, 0)
             return Accepted(descriptor, endpoints, None, self._credentials(descriptor))
-        host, queued = self._closer_look(descriptor) if self._looks_closer else (self._host, None)
-        return Accepted(descriptor, Endpoints(self.family, peer[0], peer[1], host, self._port), queued)
-
-    def _closer_look(self, descriptor: int) -> tuple[str, float | None]:
-        """The local address of a connection, and for how many seconds it was queued."""
-        host, queued = self._host, None
-        view = socket.SocketType(*self._kind, descriptor)
-        try:
-            if host in ("0.0.0.0", "::"):
-                host = view.getsockname()[0]
-            if self._features.tcp_info:
-                info = view.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_SENT.stop)
-                queued = int.from_bytes(info[_LAST_DATA_SENT], sys.byteorder) / 1000
-        except OSError:
-            pass  # the client has gone again; that is for its child to find out
-        view.detach()
-        return host, queued
+        host, queued = None, None
+        if self._look is not None:
+            host, queued = self._look(descriptor, self._asks_for_host, self._features.tcp_info)
+        return Accepted(descriptor, Endpoints(self.family, peer[0], peer[1], host or self._host, self._port), queued)
 
     def _credentials(self, descriptor: int) -> PeerCredentials | None:
         if not hasattr(socket, "SO_PEERCRED"):

@@ -29,7 +29,8 @@ class Features(Struct, frozen=True):
         steering: a listener beside another one, and a filter that sends new clients to it (socket(7)).
         tcp_info: TCP_INFO tells how long a connection was queued (tcp(7)).
         credentials: SO_PASSCRED tells which process wrote to the log socket (unix(7)).
-        fast_spawn: children may be made by vfork(2) directly (spawner/vfork.py).
+        fast_calls: system calls may be made by C directly (net/calls.py).
+        fast_spawn: children may be made by C directly (spawner/vfork.py, spawner/zygote.py).
         shared_descriptors: two processes can have one table of descriptors (CLONE_FILES, clone(2)).
         tells_unread: a Unix socket tells what the other side has not read, and that it was closed with something
             unread (unix(7)): who has read an offer need not say so.
@@ -45,6 +46,7 @@ class Features(Struct, frozen=True):
     tells_unread: bool
     socket_diagnostics: bool
     inherited_options: bool
+    fast_calls: bool
     fast_spawn: bool
     shared_descriptors: bool
 
@@ -66,6 +68,7 @@ def detect(environ: Mapping[str, str] = os.environ) -> Features:
         tells_unread=linux,
         socket_diagnostics=linux,
         inherited_options=linux,
+        fast_calls=linux,
         fast_spawn=linux,
         shared_descriptors=linux and os.uname().machine in _CLONE,
     )

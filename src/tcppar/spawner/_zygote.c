@@ -24,12 +24,13 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "../net/_passing.h"
 #include "_messagepack.h"
-#include "_passing.h"
 
 /* The tags of records.py. */
 enum { OFFER = 1, DELIVER = 2, RETIRE = 3 };
@@ -84,6 +85,21 @@ static double now(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+}
+
+/* Orders with their connections. */
+
+/* Send an order with its descriptor; false if nobody is there to take it. */
+static bool pass_on(int channel, const unsigned char *order, size_t size, int descriptor) {
+    struct iovec part = {.iov_base = (void *)order, .iov_len = size};
+    return send_with(channel, &part, 1, descriptor, MSG_DONTWAIT) == (ssize_t)size;
+}
+
+static ssize_t receive(int channel, void *to, size_t size, struct passed *passed) {
+    ssize_t count;
+    while ((count = receive_with(channel, to, size, passed)) < 0 && errno == EINTR)
+        ;
+    return count;
 }
 
 /* Reports. */
@@ -270,7 +286,7 @@ static enum role give(const unsigned char *order, size_t size, int descriptor, l
     int error = ENOMEM;
     if (has_room_for_child()) {
         while (self.spare_count > 0 && pid < 0) {
-            if (pass(self.spares[0].channel, order, size, descriptor))
+            if (pass_on(self.spares[0].channel, order, size, descriptor))
                 pid = self.spares[0].pid;
             drop_spare(0); /* used; or somebody has killed it */
         }

@@ -18,6 +18,7 @@ from tcppar.child import contract
 from tcppar.child.handlers import Handler
 from tcppar.child.process import SUCCEEDED, limits, live
 from tcppar.child.worker import Worker
+from tcppar.net.calls import Calls
 from tcppar.net.channel import Channel
 from tcppar.records import ChildPlan, HandlerPlan, Hire, Offer, Order
 
@@ -29,15 +30,17 @@ class ForkLauncher:
         plan: what the service's children get.
         handler: loaded.
         shared: descriptors of this process that its children must not have: its channel, what it waits with.
+        calls: how workers talk to the supervisor.
     """
 
-    def __init__(self, plan: ChildPlan, handler: Handler, shared: Collection[int]) -> None:
+    def __init__(self, plan: ChildPlan, handler: Handler, shared: Collection[int], calls: Calls) -> None:
         assert plan.handler is not None
         self._plan = plan
         self._handler_plan: HandlerPlan = plan.handler
         self._limits = limits(plan.rlimits)
         self._handler = handler
         self._shared = tuple(shared)
+        self._calls = calls
         handler.rehearse(plan.service)
         # What is there now is no garbage, and a collection in a child would only copy pages by looking at it.
         gc.collect()
@@ -78,6 +81,6 @@ class ForkLauncher:
         return self._handler.converse(descriptor, connection_id, self._plan.service, offer.endpoints)
 
     def _work(self, descriptor: int, hire: Hire) -> int:
-        channel = Channel(socket.socket(fileno=descriptor), msgspec.msgpack.Decoder(Order))
+        channel = Channel(socket.socket(fileno=descriptor), msgspec.msgpack.Decoder(Order), self._calls)
         Worker(self._plan, self._handler_plan, self._handler, channel, tells=hire.tells).run()
         return SUCCEEDED

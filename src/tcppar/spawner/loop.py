@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Protocol
 import msgspec
 
 from tcppar.descriptors import CHANNEL_DESCRIPTOR
-from tcppar.net import platform
+from tcppar.net import calls, platform
 from tcppar.net.channel import Channel, ChannelClosed
 from tcppar.net.waiter import Waiter
 from tcppar.policy import faults
@@ -225,14 +225,15 @@ def main() -> NoReturn:
     """Read the plan, enter its sandbox, say so, and serve."""
     beginning.leave_servers_things()
     end = socket.socket(fileno=CHANNEL_DESCRIPTOR)
-    plan = _read_plan(Channel(end, msgspec.msgpack.Decoder(ChildPlan)))
-    channel = Channel(end, msgspec.msgpack.Decoder(Order))
+    features = platform.detect()
+    means = calls.of(features)
+    plan = _read_plan(Channel(end, msgspec.msgpack.Decoder(ChildPlan), means))
+    channel = Channel(end, msgspec.msgpack.Decoder(Order), means)
     try:
         _enter(plan)
     except sandbox.CannotEnter as error:
         channel.send([Refused(str(error))])
         sys.exit(1)
-    features = platform.detect()
     waiter = Waiter(use_epoll=features.epoll, strikes=Strikes(_TOLERATED_STRIKES))
     sources: tuple[str, ...] = ()
     launcher: Launches
@@ -250,7 +251,7 @@ def main() -> NoReturn:
             channel.send([Refused(str(error), mistake=True, sources=loading.sources(error))])
             sys.exit(1)
         sources = loading.sources()
-        launcher = ForkLauncher(plan, handler, shared=(channel.fileno(), *waiter.descriptors))
+        launcher = ForkLauncher(plan, handler, (channel.fileno(), *waiter.descriptors), means)
     waiter.catch([signal.SIGCHLD])
     channel.send([Ready(sources)])
     # Only a program can be found by what stands in its environment.

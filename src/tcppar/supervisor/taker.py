@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from tcppar.net import calls
+from tcppar.net.calls import NO_DESCRIPTOR
 from tcppar.net.channel import Channel, ChannelClosed
 from tcppar.records import Busy, Ended, Failed, Offer, Order, Report, Retire, Taken
 from tcppar.supervisor.heritage import TakerRecord, inode_of
@@ -62,7 +64,7 @@ class Taker:
         self.pid = 0
         self.offered: dict[int, Connection] = {}
         self.children: dict[int, Connection] = {}
-        self._channel: Channel[list[Report]] = Channel(end, _decoder)
+        self._channel: Channel[list[Report]] = Channel(end, _decoder, calls.of(core.features))
         self.leaving = False
         self.left_unread = False
         self._may_repeat = False
@@ -129,7 +131,7 @@ class Taker:
         while self._outbox and self.state is not TakerState.LOST:
             order, passed = self._outbox[0]
             try:
-                self._channel.send(order, None if passed is None else passed.fileno())
+                self._channel.send(order, NO_DESCRIPTOR if passed is None else passed.fileno())
             except (ChannelClosed, BrokenPipeError, ConnectionResetError):
                 return  # it is gone; its children are orphans when it is reaped, and signalled then
             except OSError:

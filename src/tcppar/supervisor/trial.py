@@ -6,8 +6,8 @@ import socket
 import msgspec
 
 from tcppar.config import ServiceConfig, child_plan
+from tcppar.net import calls, platform
 from tcppar.net import channel as channels
-from tcppar.net import platform
 from tcppar.net.channel import Channel, ChannelClosed
 from tcppar.records import ChildPlan, Refused, Report
 from tcppar.supervisor import spawner_process
@@ -36,7 +36,7 @@ def refusal(config: ServiceConfig) -> str | None:
 
 
 def _answer(ours: socket.socket, plan: ChildPlan) -> str | None:
-    channel = Channel(ours, msgspec.msgpack.Decoder(list[Report]))
+    channel = Channel(ours, msgspec.msgpack.Decoder(list[Report]), calls.PLAIN)  # which know of the time limit
     channel.send(plan)
     ours.settimeout(_PATIENCE)
     try:

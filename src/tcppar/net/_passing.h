@@ -1,5 +1,5 @@
 /*
- * Orders with descriptors over a Unix socket (unix(7), SCM_RIGHTS), as net/channel.py sends and receives them.
+ * Bytes with descriptors over a Unix socket (unix(7), SCM_RIGHTS), as net/channel.py sends and receives them.
  */
 #ifndef TCPPAR_PASSING_H
 #define TCPPAR_PASSING_H
@@ -9,8 +9,10 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
+/* Room for a few descriptors, though one is expected: what does not fit would be lost silently. */
 enum { MOST_PASSED = 8 };
 
 /* Descriptors that have come; the first one belongs to the next frame that has one. */
@@ -19,7 +21,7 @@ struct passed {
 };
 
 /* The first one; -1 if there is none. */
-static int take_passed(struct passed *passed) {
+static inline int take_passed(struct passed *passed) {
     if (passed->count == 0)
         return -1;
     int first = passed->descriptors[0];
@@ -27,22 +29,24 @@ static int take_passed(struct passed *passed) {
     return first;
 }
 
-/* Send an order with its descriptor; false if nobody is there to take it. */
-static bool pass(int channel, const unsigned char *order, size_t size, int descriptor) {
+/* As sendmsg(2); `descriptor` goes along unless it is negative. */
+static inline ssize_t send_with(int channel, struct iovec *parts, size_t count, int descriptor, int flags) {
     union {
         struct cmsghdr header;
         char bytes[CMSG_SPACE(sizeof descriptor)];
     } control = {.header = {.cmsg_len = CMSG_LEN(sizeof descriptor), .cmsg_type = SCM_RIGHTS}};
-    struct iovec part = {.iov_base = (void *)order, .iov_len = size};
-    struct msghdr message = {
-        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = count};
     control.header.cmsg_level = SOL_SOCKET;
-    memcpy(CMSG_DATA(&control.header), &descriptor, sizeof descriptor);
-    return sendmsg(channel, &message, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)size;
+    if (descriptor >= 0) {
+        memcpy(CMSG_DATA(&control.header), &descriptor, sizeof descriptor);
+        message.msg_control = &control;
+        message.msg_controllen = sizeof control;
+    }
+    return sendmsg(channel, &message, flags | MSG_NOSIGNAL);
 }
 
-/* Receive what is there, with descriptors closed on exec. Those for which this process has no number free are lost. */
-static ssize_t receive(int channel, void *to, size_t size, struct passed *passed) {
+/* As recvmsg(2), with descriptors closed on exec. Those for which this process has no number free are lost. */
+static inline ssize_t receive_with(int channel, void *to, size_t size, struct passed *passed) {
     union {
         struct cmsghdr header;
         char bytes[CMSG_SPACE(MOST_PASSED * sizeof(int))];
@@ -50,9 +54,7 @@ static ssize_t receive(int channel, void *to, size_t size, struct passed *passed
     struct iovec part = {.iov_base = to, .iov_len = size};
     struct msghdr message = {
         .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    ssize_t count;
-    while ((count = recvmsg(channel, &message, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR)
-        ;
+    ssize_t count = recvmsg(channel, &message, MSG_CMSG_CLOEXEC);
     if (count < 0)
         return count;
     for (struct cmsghdr *part = CMSG_FIRSTHDR(&message); part != NULL; part = CMSG_NXTHDR(&message, part))

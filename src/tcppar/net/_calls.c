@@ -1,0 +1,163 @@
+/*
+ * The system calls of net/calls.py, which explains them, without the objects that the socket module makes for each.
+ */
+#define _GNU_SOURCE
+#define Py_LIMITED_API 0x030B0000
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <arpa/inet.h>
+#include <endian.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "_passing.h"
+
+enum { READ_SIZE = 65536 };
+
+/* Whether a call that failed is to be made once more: a signal interrupted it, and its handler raises nothing. */
+static bool is_worth_another(ssize_t result) { return result < 0 && errno == EINTR && PyErr_CheckSignals() == 0; }
+
+/* The error of a call that failed, unless a signal's handler has raised one. */
+static PyObject *failed(void) { return PyErr_Occurred() ? NULL : PyErr_SetFromErrno(PyExc_OSError); }
+
+/* The number of a socket object; below 0, and an error set, if it is closed, or none. */
+static int number_of(PyObject *end) {
+    int number = PyObject_AsFileDescriptor(end);
+    if (number < 0 && PyErr_ExceptionMatches(PyExc_ValueError)) {
+        PyErr_Clear();
+        errno = EBADF;
+        PyErr_SetFromErrno(PyExc_OSError);
+    }
+    return number;
+}
+
+static PyObject *send_frame(PyObject *module, PyObject *args) {
+    PyObject *end;
+    const char *body;
+    Py_ssize_t size;
+    int descriptor, channel;
+    if (!PyArg_ParseTuple(args, "Oy#i", &end, &body, &size, &descriptor) || (channel = number_of(end)) < 0)
+        return NULL;
+    uint32_t length = htobe32((uint32_t)size);
+    struct iovec parts[] = {{.iov_base = &length, .iov_len = sizeof length},
+                            {.iov_base = (void *)body, .iov_len = (size_t)size}};
+    size_t left = sizeof length + (size_t)size;
+    while (left > 0) {
+        ssize_t sent;
+        Py_BEGIN_ALLOW_THREADS;
+        sent = send_with(channel, parts, 2, descriptor, 0);
+        Py_END_ALLOW_THREADS;
+        if (is_worth_another(sent))
+            continue;
+        if (sent < 0 && errno == EAGAIN && left < sizeof length + (size_t)size)
+            return PyBool_FromLong(0);
+        if (sent < 0)
+            return failed();
+        left -= (size_t)sent;
+        descriptor = -1; /* it has gone with the first byte */
+        for (int i = 0; i < 2; i++) {
+            size_t gone = (size_t)sent < parts[i].iov_len ? (size_t)sent : parts[i].iov_len;
+            parts[i].iov_base = (char *)parts[i].iov_base + gone;
+            parts[i].iov_len -= gone;
+            sent -= (ssize_t)gone;
+        }
+    }
+    return PyBool_FromLong(1);
+}
+
+static PyObject *list_of(const struct passed *passed) {
+    PyObject *list = PyList_New(passed->count);
+    for (int i = 0; list != NULL && i < passed->count; i++) {
+        PyObject *descriptor = PyLong_FromLong(passed->descriptors[i]);
+        if (descriptor == NULL)
+            Py_CLEAR(list);
+        else
+            PyList_SetItem(list, i, descriptor);
+    }
+    return list;
+}
+
+static PyObject *read_stream(PyObject *module, PyObject *args) {
+    PyObject *end;
+    char data[READ_SIZE];
+    int flags, channel;
+    ssize_t size;
+    if (!PyArg_ParseTuple(args, "Oi", &end, &flags) || (channel = number_of(end)) < 0)
+        return NULL;
+    do {
+        Py_BEGIN_ALLOW_THREADS;
+        size = recv(channel, data, sizeof data, flags);
+        Py_END_ALLOW_THREADS;
+    } while (is_worth_another(size));
+    return size < 0 ? failed() : PyBytes_FromStringAndSize(data, size);
+}
+
+static PyObject *receive(PyObject *module, PyObject *args) {
+    PyObject *end;
+    char data[READ_SIZE];
+    struct passed passed = {.count = 0};
+    int channel;
+    ssize_t size;
+    if (!PyArg_ParseTuple(args, "O", &end) || (channel = number_of(end)) < 0)
+        return NULL;
+    do {
+        Py_BEGIN_ALLOW_THREADS;
+        size = receive_with(channel, data, sizeof data, &passed);
+        Py_END_ALLOW_THREADS;
+    } while (is_worth_another(size));
+    if (size < 0)
+        return failed();
+    PyObject *descriptors = list_of(&passed);
+    return descriptors == NULL ? NULL : Py_BuildValue("y#N", data, (Py_ssize_t)size, descriptors);
+}
+
+/* The numeric address that a connection's client has connected to; None if it cannot be told any more. */
+static PyObject *local_host(int descriptor) {
+    union {
+        struct sockaddr any;
+        struct sockaddr_in ipv4;
+        struct sockaddr_in6 ipv6;
+    } name;
+    char text[INET6_ADDRSTRLEN];
+    socklen_t size = sizeof name;
+    if (getsockname(descriptor, &name.any, &size) < 0)
+        Py_RETURN_NONE;
+    const void *address =
+        name.any.sa_family == AF_INET6 ? (void *)&name.ipv6.sin6_addr : (void *)&name.ipv4.sin_addr;
+    if (inet_ntop(name.any.sa_family, address, text, sizeof text) == NULL)
+        Py_RETURN_NONE; /* of another family */
+    return PyUnicode_FromString(text);
+}
+
+/* A connection on which nothing was sent yet counts the time since the last data from the end of its handshake. */
+static PyObject *seconds_queued(int descriptor) {
+    struct tcp_info info;
+    socklen_t size = offsetof(struct tcp_info, tcpi_last_ack_sent);
+    if (getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, &info, &size) < 0)
+        Py_RETURN_NONE;
+    return PyFloat_FromDouble((double)info.tcpi_last_data_sent / 1000);
+}
+
+static PyObject *look(PyObject *module, PyObject *args) {
+    int descriptor, local, queued;
+    if (!PyArg_ParseTuple(args, "ipp", &descriptor, &local, &queued))
+        return NULL;
+    PyObject *host = local ? local_host(descriptor) : Py_NewRef(Py_None);
+    PyObject *seconds = queued ? seconds_queued(descriptor) : Py_NewRef(Py_None);
+    return Py_BuildValue("NN", host, seconds); /* NULL if one of them is, and an error is set */
+}
+
+static PyMethodDef methods[] = {{"send", send_frame, METH_VARARGS, NULL},
+                                {"read", read_stream, METH_VARARGS, NULL},
+                                {"receive", receive, METH_VARARGS, NULL},
+                                {"look", look, METH_VARARGS, NULL},
+                                {NULL, NULL, 0, NULL}};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, .m_name = "_calls", .m_doc = "See calls.py.", .m_size = 0, .m_methods = methods};
+
+PyMODINIT_FUNC PyInit__calls(void) { return PyModuleDef_Init(&definition); }

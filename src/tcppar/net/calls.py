@@ -1,0 +1,142 @@
+"""The system calls that each connection costs, besides accept(2) and close(2): by Python's socket module, or by a few
+lines of C where these could be compiled (`_calls.c`, `hatch_build.py`).
+
+The socket module makes an object for each part of a message, room for 64 kilobytes for each that comes, and a socket,
+with a system call of its own, for each look at a descriptor. With the lines of C a pool of workers serves a tenth more
+connections a second.
+"""
+
+import os
+import socket
+import sys
+from typing import NamedTuple, Protocol
+
+from tcppar.net.platform import Features, socket_of
+
+try:
+    from tcppar.net import _calls
+except ImportError:  # installed where there was no compiler, or on a system that is not Linux
+    AVAILABLE = False
+else:
+    AVAILABLE = True
+
+NO_DESCRIPTOR = -1
+LENGTH = 4
+"""What stands before a frame's body: its size, in so many bytes, big endian."""
+
+_READ_SIZE = 65536
+_DESCRIPTOR_SIZE = 4
+_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+# Room for a few descriptors, though one is expected: what does not fit would be lost silently.
+_ANCILLARY_SIZE = socket.CMSG_SPACE(_DESCRIPTOR_SIZE * 8)
+
+# tcpi_last_data_sent of struct tcp_info (linux/tcp.h), in milliseconds. A connection on which nothing was sent yet
+# counts it from the end of its handshake, which is when it entered the listener's queue.
+_LAST_DATA_SENT = slice(44, 48)
+
+
+class Send(Protocol):
+    """Sends a frame, and a duplicate of a descriptor with it unless that is NO_DESCRIPTOR.
+
+    Returns:
+        Whether all of it went; not so if there was room for a part alone. A blocking end waits for room.
+
+    Raises:
+        BlockingIOError: no room; nothing was sent.
+        OSError: the descriptor cannot be sent now (ETOOMANYREFS, ENOBUFS, ...), or the other side is gone.
+    """
+
+    def __call__(self, end: socket.socket, body: bytes, descriptor: int, /) -> bool: ...
+
+
+class Read(Protocol):
+    """Reads what is there, with the flags of recv(2); descriptors that came along are dropped.
+
+    Raises:
+        BlockingIOError: nothing is there. Never on a blocking end, which waits for something.
+        OSError: as recv(2).
+    """
+
+    def __call__(self, end: socket.socket, flags: int, /) -> bytes: ...
+
+
+class Receive(Protocol):
+    """Reads what is there, and takes the descriptors that came along, closed on exec. Where this process has no
+    descriptor free, the system drops those that come (MSG_CTRUNC).
+
+    Raises:
+        OSError: as for Read.
+    """
+
+    def __call__(self, end: socket.socket, /) -> tuple[bytes, list[int]]: ...
+
+
+class Look(Protocol):
+    """Looks at a TCP connection, for what it is asked for: the numeric address that its client has connected to, and
+    for how many seconds it was queued. None for the rest, and for what cannot be told.
+    """
+
+    def __call__(self, descriptor: int, local: bool, queued: bool, /) -> tuple[str | None, float | None]: ...
+
+
+class Calls(NamedTuple):
+    """One way to make them."""
+
+    send: Send
+    read: Read
+    receive: Receive
+    look: Look
+
+
+def of(features: Features) -> Calls:
+    """The way to make them here."""
+    return COMPILED if features.fast_calls and AVAILABLE else PLAIN
+
+
+def _send(end: socket.socket, body: bytes, descriptor: int) -> bool:
+    frame = len(body).to_bytes(LENGTH, "big") + body
+    rights = []
+    if descriptor >= 0:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor.to_bytes(_DESCRIPTOR_SIZE, sys.byteorder))]
+    sent = end.sendmsg((frame,), rights)
+    try:
+        if sent < len(frame):
+            end.sendall(frame[sent:])
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read(end: socket.socket, flags: int) -> bytes:
+    return end.recv(_READ_SIZE, flags)
+
+
+def _receive(end: socket.socket) -> tuple[bytes, list[int]]:
+    data, ancillary, _, _ = end.recvmsg(_READ_SIZE, _ANCILLARY_SIZE, _CLOSE_ON_EXEC)
+    descriptors: list[int] = []
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            whole = len(payload) - len(payload) % _DESCRIPTOR_SIZE
+            descriptors.extend(memoryview(payload)[:whole].cast("i"))
+    if not _CLOSE_ON_EXEC:
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
+    return data, descriptors
+
+
+def _look(descriptor: int, local: bool, queued: bool) -> tuple[str | None, float | None]:
+    host = seconds = None
+    try:
+        with socket_of(descriptor) as view:
+            if local:
+                host = view.getsockname()[0]
+            if queued:
+                info = view.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_SENT.stop)
+                seconds = int.from_bytes(info[_LAST_DATA_SENT], sys.byteorder) / 1000
+    except OSError:
+        pass  # the client has gone again; that is for its child to find out
+    return host, seconds
+
+
+PLAIN = Calls(_send, _read, _receive, _look)
+COMPILED = Calls(_calls.send, _calls.read, _calls.receive, _calls.look) if AVAILABLE else PLAIN
