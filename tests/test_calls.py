@@ -15,6 +15,7 @@ import pytest
 from tcppar.net import calls
 from tcppar.net.calls import NO_DESCRIPTOR, Calls
 from tests.conftest import unavailable
+from tests.support.descriptors import no_descriptor_free
 
 PATIENCE = 30.0
 BODY = b"x" * 1000
@@ -228,29 +229,52 @@ def test_other_threads_run_while_one_waits(means: Calls, ends: Ends) -> None:
     assert means.receive(ends[1])[0] == BODY
 
 
-# Looking at a connection.
+# Connections.
 
 
 @contextmanager
-def accepted(host: str) -> Iterator[socket.socket]:
+def one_client(host: str) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A listener that does not wait, and a client in its queue."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
         listener.bind((host, 0))
         listener.listen()
-        with socket.create_connection(listener.getsockname()[:2]), listener.accept()[0] as connection:
-            yield connection
+        listener.setblocking(False)
+        with socket.create_connection(listener.getsockname()[:2]) as client:
+            yield listener, client
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1"])
-def test_a_look_tells_what_it_is_asked_for(host: str, means: Calls) -> None:
-    with accepted(host) as connection:
-        told, seconds = means.look(connection.fileno(), True, True)
-        assert told == host
-        assert seconds is not None
-        assert 0 <= seconds < PATIENCE
-        assert means.look(connection.fileno(), True, False) == (host, None)
-        assert means.look(connection.fileno(), False, True)[0] is None
-        assert means.look(connection.fileno(), False, False) == (None, None)
-        os.fstat(connection.fileno())  # it is still open
+@pytest.mark.parametrize(("local", "queued"), [(True, True), (True, False), (False, True), (False, False)])
+def test_who_accepts_is_told_of_the_peer_and_what_it_asks_for(
+    host: str, local: bool, queued: bool, means: Calls
+) -> None:
+    with one_client(host) as (listener, client):
+        descriptor, peer, port, own, seconds = means.accept(listener, local, queued)
+        with socket.socket(fileno=descriptor) as connection:
+            assert (peer, port) == client.getsockname()[:2]
+            assert connection.getpeername() == client.getsockname()
+            assert connection.getblocking()
+            assert not connection.get_inheritable()
+            told = means.look(descriptor, local, queued)
+            assert own == told[0] == (host if local else None)
+            for figure in (seconds, told[1]):
+                assert (figure is not None) is queued
+                assert figure is None or 0 <= figure < PATIENCE
+            os.fstat(descriptor)  # it is still open
+
+
+def test_nobody_in_the_queue_is_an_error(means: Calls) -> None:
+    with one_client("127.0.0.1") as (listener, _):
+        os.close(means.accept(listener, False, False)[0])
+        with pytest.raises(BlockingIOError):
+            means.accept(listener, False, False)
+
+
+def test_who_has_no_descriptor_free_accepts_nobody(means: Calls) -> None:
+    with one_client("127.0.0.1") as (listener, _):
+        with no_descriptor_free(), pytest.raises(OSError, match="Too many open files"):
+            means.accept(listener, True, True)
+        os.close(means.accept(listener, False, False)[0])
 
 
 def test_what_is_no_tcp_connection_has_nothing_to_tell(means: Calls, ends: Ends) -> None:

@@ -1,7 +1,6 @@
 """The channel: whole records in order, each with its descriptor, however the stream is cut."""
 
 import os
-import resource
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -18,6 +17,7 @@ from tcppar.net.calls import NO_DESCRIPTOR
 from tcppar.net.channel import Channel, ChannelClosed
 from tcppar.records import Deliver, Endpoints, Family, Offer, Order, PeerCredentials
 from tests.conftest import unavailable
+from tests.support.descriptors import no_descriptor_free
 
 NUMBERS = st.integers(0, 2**32)
 ENDPOINTS = st.builds(Endpoints, st.sampled_from(Family), st.text(), st.integers(0, 65535), st.text(), st.just(80))
@@ -186,17 +186,6 @@ def test_a_received_descriptor_closes_on_exec(ends: Ends, files: list[int]) -> N
     inheritable = os.get_inheritable(received)
     os.close(received)
     assert not inheritable
-
-
-@contextmanager
-def no_descriptor_free() -> Iterator[None]:
-    """No further descriptor can be opened."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_a_receiver_without_a_free_descriptor_gets_the_record_alone(ends: Ends, files: list[int]) -> None:

@@ -2,13 +2,12 @@
 
 import errno
 import os
-import resource
 import select
 import socket
 import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from tcppar.net.listener import Accepted, Listener, open_listeners
 from tcppar.net.opening import ListenerOptions
 from tcppar.net.platform import PORTABLE, Features, detect
 from tcppar.records import Family, PeerCredentials
+from tests.support.descriptors import no_descriptor_free
 
 FULL = detect({})
 OPTIONS = ListenerOptions(backlog=100)
@@ -148,17 +148,6 @@ def may_bind(listener: Listener, *options: int) -> bool:
                 return False
             raise
     return True
-
-
-@contextmanager
-def no_descriptor_free() -> Iterator[None]:
-    """No further descriptor can be opened."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 # Opening.

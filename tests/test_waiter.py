@@ -2,12 +2,10 @@
 
 import errno
 import os
-import resource
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from signal import Signals
 
@@ -16,6 +14,7 @@ import pytest
 from tcppar.net.waiter import Poller, Source, Waiter
 from tcppar.policy.strikes import Strikes, Verdict
 from tcppar.policy.timers import NEVER
+from tests.support.descriptors import no_descriptor_free
 
 # What waits for ever instead of failing is a failure.
 pytestmark = pytest.mark.timeout(10)
@@ -338,17 +337,6 @@ def test_a_signal_that_came_before_a_reset_is_not_lost_by_it(catching: Waiter) -
     os.kill(os.getpid(), Signals.SIGUSR2)
     assert catching.wait(NEVER) == []
     assert list(catching.take_signals()) == [Signals.SIGUSR2]
-
-
-@contextmanager
-def no_descriptor_free() -> Iterator[None]:
-    """No further descriptor can be opened, not even one that was just closed."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def eventually(look: Callable[[], list[Source]], tries: int) -> list[Source]:

@@ -115,22 +115,29 @@ static PyObject *receive(PyObject *module, PyObject *args) {
     return descriptors == NULL ? NULL : Py_BuildValue("y#N", data, (Py_ssize_t)size, descriptors);
 }
 
-/* The numeric address that a connection's client has connected to; None if it cannot be told any more. */
-static PyObject *local_host(int descriptor) {
-    union {
-        struct sockaddr any;
-        struct sockaddr_in ipv4;
-        struct sockaddr_in6 ipv6;
-    } name;
+union name {
+    struct sockaddr any;
+    struct sockaddr_in ipv4;
+    struct sockaddr_in6 ipv6;
+};
+
+/* The numeric address; None if it is of another family. */
+static PyObject *host_of(const union name *name) {
     char text[INET6_ADDRSTRLEN];
+    const void *address =
+        name->any.sa_family == AF_INET6 ? (void *)&name->ipv6.sin6_addr : (void *)&name->ipv4.sin_addr;
+    if (inet_ntop(name->any.sa_family, address, text, sizeof text) == NULL)
+        Py_RETURN_NONE;
+    return PyUnicode_FromString(text);
+}
+
+/* The address that a connection's client has connected to; None if it cannot be told any more. */
+static PyObject *local_host(int descriptor) {
+    union name name;
     socklen_t size = sizeof name;
     if (getsockname(descriptor, &name.any, &size) < 0)
         Py_RETURN_NONE;
-    const void *address =
-        name.any.sa_family == AF_INET6 ? (void *)&name.ipv6.sin6_addr : (void *)&name.ipv4.sin_addr;
-    if (inet_ntop(name.any.sa_family, address, text, sizeof text) == NULL)
-        Py_RETURN_NONE; /* of another family */
-    return PyUnicode_FromString(text);
+    return host_of(&name);
 }
 
 /* A connection on which nothing was sent yet counts the time since the last data from the end of its handshake. */
@@ -142,16 +149,42 @@ static PyObject *seconds_queued(int descriptor) {
     return PyFloat_FromDouble((double)info.tcpi_last_data_sent / 1000);
 }
 
+static PyObject *host_if(int local, int descriptor) {
+    return local ? local_host(descriptor) : Py_NewRef(Py_None);
+}
+
+static PyObject *seconds_if(int queued, int descriptor) {
+    return queued ? seconds_queued(descriptor) : Py_NewRef(Py_None);
+}
+
+/* Py_BuildValue returns NULL if it is given one, whose error is set, for an object. */
+
 static PyObject *look(PyObject *module, PyObject *args) {
     int descriptor, local, queued;
     if (!PyArg_ParseTuple(args, "ipp", &descriptor, &local, &queued))
         return NULL;
-    PyObject *host = local ? local_host(descriptor) : Py_NewRef(Py_None);
-    PyObject *seconds = queued ? seconds_queued(descriptor) : Py_NewRef(Py_None);
-    return Py_BuildValue("NN", host, seconds); /* NULL if one of them is, and an error is set */
+    return Py_BuildValue("NN", host_if(local, descriptor), seconds_if(queued, descriptor));
 }
 
-static PyMethodDef methods[] = {{"send", send_frame, METH_VARARGS, NULL},
+static PyObject *accept_tcp(PyObject *module, PyObject *args) {
+    PyObject *listener;
+    int local, queued, number, descriptor;
+    union name peer = {0};
+    socklen_t size = sizeof peer;
+    if (!PyArg_ParseTuple(args, "Opp", &listener, &local, &queued) || (number = number_of(listener)) < 0)
+        return NULL;
+    do
+        descriptor = accept4(number, &peer.any, &size, SOCK_CLOEXEC);
+    while (is_worth_another(descriptor));
+    if (descriptor < 0)
+        return failed();
+    int port = ntohs(peer.any.sa_family == AF_INET6 ? peer.ipv6.sin6_port : peer.ipv4.sin_port);
+    return Py_BuildValue("iNiNN", descriptor, host_of(&peer), port, host_if(local, descriptor),
+                         seconds_if(queued, descriptor));
+}
+
+static PyMethodDef methods[] = {{"accept", accept_tcp, METH_VARARGS, NULL},
+                                {"send", send_frame, METH_VARARGS, NULL},
                                 {"read", read_stream, METH_VARARGS, NULL},
                                 {"receive", receive, METH_VARARGS, NULL},
                                 {"look", look, METH_VARARGS, NULL},

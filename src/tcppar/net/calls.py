@@ -1,4 +1,4 @@
-"""The system calls that each connection costs, besides accept(2) and close(2): by Python's socket module, or by a few
+"""The system calls that each connection costs: by Python's socket module, or by a few
 lines of C where these could be compiled (`_calls.c`, `hatch_build.py`).
 
 The socket module makes an object for each part of a message, room for 64 kilobytes for each that comes, and a socket,
@@ -71,6 +71,22 @@ class Receive(Protocol):
     def __call__(self, end: socket.socket, /) -> tuple[bytes, list[int]]: ...
 
 
+class Accept(Protocol):
+    """Accepts a TCP connection, and looks at it as Look does.
+
+    Returns:
+        Its descriptor, blocking or not as accept(2) leaves it, closed on exec; the peer's numeric address and port; and
+        what the look told.
+
+    Raises:
+        OSError: as accept(2).
+    """
+
+    def __call__(
+        self, listener: socket.socket, local: bool, queued: bool, /
+    ) -> tuple[int, str, int, str | None, float | None]: ...
+
+
 class Look(Protocol):
     """Looks at a TCP connection, for what it is asked for: the numeric address that its client has connected to, and
     for how many seconds it was queued. None for the rest, and for what cannot be told.
@@ -85,6 +101,7 @@ class Calls(NamedTuple):
     send: Send
     read: Read
     receive: Receive
+    accept: Accept
     look: Look
 
 
@@ -124,8 +141,16 @@ def _receive(end: socket.socket) -> tuple[bytes, list[int]]:
     return data, descriptors
 
 
+def _accept(listener: socket.socket, local: bool, queued: bool) -> tuple[int, str, int, str | None, float | None]:
+    # The bare accept4(2): making a socket object costs as much again.
+    descriptor, peer = listener._accept()  # type: ignore[attr-defined]
+    return descriptor, peer[0], peer[1], *_look(descriptor, local, queued)
+
+
 def _look(descriptor: int, local: bool, queued: bool) -> tuple[str | None, float | None]:
     host = seconds = None
+    if not local and not queued:
+        return host, seconds
     try:
         with socket_of(descriptor) as view:
             if local:
@@ -138,5 +163,5 @@ def _look(descriptor: int, local: bool, queued: bool) -> tuple[str | None, float
     return host, seconds
 
 
-PLAIN = Calls(_send, _read, _receive, _look)
-COMPILED = Calls(_calls.send, _calls.read, _calls.receive, _calls.look) if AVAILABLE else PLAIN
+PLAIN = Calls(_send, _read, _receive, _accept, _look)
+COMPILED = Calls(_calls.send, _calls.read, _calls.receive, _calls.accept, _calls.look) if AVAILABLE else PLAIN

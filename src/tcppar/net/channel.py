@@ -51,7 +51,7 @@ class Channel(Generic[Received]):
 
     def __init__(self, end: socket.socket, decoder: Decoder[Received], calls: Calls) -> None:
         self._socket = end
-        self._send, self._read, self._receive, _ = calls
+        self._send, self._read, self._receive = calls.send, calls.read, calls.receive
         self._decode = decoder.decode
         self._encode = Encoder().encode
         self._buffer = b""

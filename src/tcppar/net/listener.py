@@ -3,7 +3,6 @@
 import os
 import socket
 import struct
-from typing import Any
 
 from msgspec import Struct
 
@@ -48,13 +47,11 @@ class Listener:
         self.inherited = inherited
         self.family = _FAMILIES[sock.family]
         self.fileno = sock.fileno
-        # The bare accept4(2): making a socket object costs as much again.
-        self._accept = sock._accept  # type: ignore[attr-defined]
+        self._calls = calls.of(features)
         self._kind = (sock.family, sock.type, sock.proto)
         self._host, self._port = self._local_name()
         # Of a listener on all addresses each connection has one of its own.
         self._asks_for_host = self._host in ("0.0.0.0", "::")
-        self._look = calls.of(features).look if features.tcp_info or self._asks_for_host else None
         self._inode = opening.inode(self._host) if self.family is Family.UNIX else None
 
     def _local_name(self) -> tuple[str, int]:
@@ -73,10 +70,13 @@ class Listener:
         Raises:
             OSError: as accept(2); faults.of_accept sorts them.
         """
-        descriptor, peer = self._accept()
+        if self.family is Family.UNIX:
+            accepted = self._of_unix(*self._socket._accept())  # type: ignore[attr-defined]
+        else:
+            accepted = self._of_tcp(*self._calls.accept(self._socket, self._asks_for_host, self._features.tcp_info))
         if not self._features.inherited_options:
-            os.set_blocking(descriptor, True)
-        return self._accepted(descriptor, peer)
+            os.set_blocking(accepted.descriptor, True)
+        return accepted
 
     def accepted_before(self, descriptor: int) -> Accepted | None:
         """A connection that another process accepted from this listener and left; None if it is none, or is gone."""
@@ -89,19 +89,18 @@ class Listener:
         if kind != self._kind:
             return None
         if self.family is Family.UNIX:
-            is_ours = path_text(own) == self._host
-        else:
-            is_ours = own[1] == self._port and self._host in (own[0], "0.0.0.0", "::")
-        return self._accepted(descriptor, peer) if is_ours else None
+            return self._of_unix(descriptor, peer) if path_text(own) == self._host else None
+        if own[1] != self._port or self._host not in (own[0], "0.0.0.0", "::"):
+            return None
+        told = self._calls.look(descriptor, self._asks_for_host, self._features.tcp_info)
+        return self._of_tcp(descriptor, peer[0], peer[1], *told)
 
-    def _accepted(self, descriptor: int, peer: Any) -> Accepted:
-        if self.family is Family.UNIX:
-            endpoints = Endpoints(Family.UNIX, path_text(peer), 0, self._host, 0)
-            return Accepted(descriptor, endpoints, None, self._credentials(descriptor))
-        host, queued = None, None
-        if self._look is not None:
-            host, queued = self._look(descriptor, self._asks_for_host, self._features.tcp_info)
-        return Accepted(descriptor, Endpoints(self.family, peer[0], peer[1], host or self._host, self._port), queued)
+    def _of_tcp(self, descriptor: int, peer: str, port: int, host: str | None, queued: float | None) -> Accepted:
+        return Accepted(descriptor, Endpoints(self.family, peer, port, host or self._host, self._port), queued)
+
+    def _of_unix(self, descriptor: int, peer: object) -> Accepted:
+        endpoints = Endpoints(Family.UNIX, path_text(peer), 0, self._host, 0)
+        return Accepted(descriptor, endpoints, None, self._credentials(descriptor))
 
     def _credentials(self, descriptor: int) -> PeerCredentials | None:
         if not hasattr(socket, "SO_PEERCRED"):
