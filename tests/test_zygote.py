@@ -3,8 +3,6 @@
 import errno
 import os
 import signal
-import socket
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,35 +13,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tcppar
-from tcppar.net import calls, platform
-from tcppar.net import channel as channels
-from tcppar.net.channel import Channel, ChannelClosed
+from tcppar.net.channel import ChannelClosed
 from tcppar.records import (
     Busy,
-    ChildPlan,
     Deliver,
     Ended,
-    Endpoints,
-    Family,
-    HandlerMode,
-    HandlerPlan,
     Identity,
     Offer,
     Ready,
     Refused,
-    Report,
     Retire,
     Taken,
 )
 from tcppar.spawner import zygote
-from tcppar.supervisor import spawner_process
 from tests.conftest import unavailable
 from tests.support.command import Serve
 from tests.support.handlers import HANDLERS, answers, children_of, is_over, said_by, start
-from tests.support.server import PATIENCE, descriptors, read_line, wait_until
+from tests.support.server import descriptors, read_line, wait_until
+from tests.support.spawner import UNIX, Spawner
 
 only_full = pytest.mark.parametrize("serve", ["full"], indirect=True)
-UNIX = Endpoints(Family.UNIX, "", 0, "/run/service", 0)
 LENGTH = 4
 SPARES = 2
 
@@ -54,57 +43,9 @@ def compiled_loop() -> None:
         unavailable("the loop was not compiled: the one in Python is used")
 
 
-class Zygote:
-    """One spawner, and the supervisor's end of its channel."""
-
-    def __init__(self, target: str = "waiting:handle", **plan: Any) -> None:
-        handler = HandlerPlan(target, HandlerMode.FORK, (str(HANDLERS), *sys.path))
-        environment = {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
-        self.plan = ChildPlan("service", "prefix", "", (), environment, handler=handler, **plan)
-        self.end, its = channels.pair()
-        self.end.settimeout(PATIENCE)
-        self.pid = spawner_process.start(its.fileno(), 2, self.plan, platform.detect())
-        its.close()
-        self._decoder = msgspec.msgpack.Decoder(list[Report])
-        self.channel: Channel[list[Report]] = Channel(self.end, self._decoder, calls.PLAIN)
-        self.reports: list[Report] = []
-        self.clients: list[socket.socket] = []
-        self.channel.send(self.plan)
-
-    def report(self) -> Report:
-        """The next report."""
-        while not self.reports:
-            for batch in self.channel.receive():
-                self.reports += batch
-        return self.reports.pop(0)
-
-    def offer(self, number: int, **more: Any) -> socket.socket:
-        """Offer a connection; the client's end of it."""
-        ours, its = socket.socketpair()
-        ours.settimeout(PATIENCE)
-        self.clients.append(ours)
-        with its:
-            self.channel.send(Offer(number, UNIX, **more), its.fileno())
-        return ours
-
-    def taken(self, number: int, **more: Any) -> tuple[socket.socket, Taken]:
-        """Offer a connection and wait until it is taken."""
-        client = self.offer(number, **more)
-        report = self.report()
-        assert isinstance(report, Taken)
-        assert report.number == number
-        return client, report
-
-    def close(self) -> int:
-        """Leave it, and let all clients leave; its exit code."""
-        for sock in (self.end, *self.clients):
-            sock.close()
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-
 @pytest.fixture
-def spawner() -> Iterator[Zygote]:
-    spawner = Zygote()
+def spawner() -> Iterator[Spawner]:
+    spawner = Spawner()
     assert isinstance(spawner.report(), Ready)
     yield spawner
     assert spawner.close() == 0
@@ -160,7 +101,7 @@ def test_anything_else_is_unpacked_or_refused(data: bytes) -> None:
 # What it makes of offers.
 
 
-def test_each_connection_gets_a_process_of_its_own_and_its_end_is_reported(spawner: Zygote) -> None:
+def test_each_connection_gets_a_process_of_its_own_and_its_end_is_reported(spawner: Spawner) -> None:
     made = {}
     for number in range(10):
         client, taken = spawner.taken(number)
@@ -175,7 +116,7 @@ def test_each_connection_gets_a_process_of_its_own_and_its_end_is_reported(spawn
     assert len(set(made.values())) == 10
 
 
-def test_connections_can_be_offered_before_others_are_answered(spawner: Zygote) -> None:
+def test_connections_can_be_offered_before_others_are_answered(spawner: Spawner) -> None:
     clients = [spawner.offer(number) for number in range(20)]
     for client in clients:
         read_line(client)
@@ -185,7 +126,7 @@ def test_connections_can_be_offered_before_others_are_answered(spawner: Zygote) 
         assert sorted(report.number for report in reports if isinstance(report, kind)) == list(range(20))
 
 
-def test_the_very_offer_that_it_had_last_is_passed_over(spawner: Zygote) -> None:
+def test_the_very_offer_that_it_had_last_is_passed_over(spawner: Spawner) -> None:
     client, _ = spawner.taken(1, attempt=1)
     again = spawner.offer(1, attempt=1, again=True)
     assert again.recv(1) == b""  # its descriptor is closed
@@ -196,14 +137,14 @@ def test_the_very_offer_that_it_had_last_is_passed_over(spawner: Zygote) -> None
         read_line(other)
 
 
-def test_an_offer_whose_descriptor_got_lost_is_answered_busy(spawner: Zygote) -> None:
+def test_an_offer_whose_descriptor_got_lost_is_answered_busy(spawner: Spawner) -> None:
     spawner.channel.send(Offer(7, UNIX, attempt=3))
     assert spawner.report() == Busy(7, errno.EMFILE, "recvmsg", 3)
     client, _ = spawner.taken(8)
     read_line(client)
 
 
-def test_frames_may_come_in_pieces_or_together(spawner: Zygote) -> None:
+def test_frames_may_come_in_pieces_or_together(spawner: Spawner) -> None:
     client, taken = spawner.taken(5)
     read_line(client)
     frames = b""
@@ -224,7 +165,7 @@ def test_frames_may_come_in_pieces_or_together(spawner: Zygote) -> None:
 
 @pytest.mark.parametrize("what", [b"\xff" * 64, (1 << 20).to_bytes(LENGTH, "big") * 5000])
 def test_what_is_no_frame_ends_it_without_harm(what: bytes) -> None:
-    spawner = Zygote()
+    spawner = Spawner()
     assert isinstance(spawner.report(), Ready)
     client, _ = spawner.taken(1)
     try:
@@ -239,21 +180,21 @@ def test_what_is_no_frame_ends_it_without_harm(what: bytes) -> None:
 # Its children's lives, and its own.
 
 
-def test_children_have_nothing_of_the_spawners_nor_of_each_other(spawner: Zygote) -> None:
+def test_children_have_nothing_of_the_spawners_nor_of_each_other(spawner: Spawner) -> None:
     clients = [spawner.taken(number) for number in range(8)]
     for client, taken in clients:
         read_line(client)
         assert descriptors(taken.pid) == 4  # 0, 1, 2 and the connection
 
 
-def test_spare_children_are_made_when_it_is_quiet_and_used_first(spawner: Zygote) -> None:
+def test_spare_children_are_made_when_it_is_quiet_and_used_first(spawner: Spawner) -> None:
     wait_until(lambda: len(children_of(spawner.pid)) == SPARES)
     spares = children_of(spawner.pid)
     _, taken = spawner.taken(1)
     assert taken.pid in spares
 
 
-def test_a_spare_child_that_is_killed_is_replaced_and_never_given_a_connection(spawner: Zygote) -> None:
+def test_a_spare_child_that_is_killed_is_replaced_and_never_given_a_connection(spawner: Spawner) -> None:
     wait_until(lambda: len(children_of(spawner.pid)) == SPARES)
     killed = children_of(spawner.pid)
     for pid in killed:
@@ -266,7 +207,7 @@ def test_a_spare_child_that_is_killed_is_replaced_and_never_given_a_connection(s
 
 
 def test_spare_children_live_where_limits_leave_room_for_their_connection_alone() -> None:
-    spawner = Zygote(rlimits=(("nofile", 4, 4),))
+    spawner = Spawner(rlimits=(("nofile", 4, 4),))
     assert isinstance(spawner.report(), Ready)
     wait_until(lambda: len(children_of(spawner.pid)) == SPARES)
     spares = children_of(spawner.pid)
@@ -278,7 +219,7 @@ def test_spare_children_live_where_limits_leave_room_for_their_connection_alone(
     assert spawner.close() == 0
 
 
-def test_a_retiring_spawner_ends_with_its_last_child(spawner: Zygote) -> None:
+def test_a_retiring_spawner_ends_with_its_last_child(spawner: Spawner) -> None:
     wait_until(lambda: len(children_of(spawner.pid)) == SPARES)
     spares = children_of(spawner.pid)
     client, taken = spawner.taken(1)
@@ -293,7 +234,7 @@ def test_a_retiring_spawner_ends_with_its_last_child(spawner: Zygote) -> None:
 
 
 def test_children_go_on_when_the_supervisor_is_gone() -> None:
-    spawner = Zygote()
+    spawner = Spawner()
     assert isinstance(spawner.report(), Ready)
     client, taken = spawner.taken(1)
     spawner.end.close()
@@ -306,7 +247,7 @@ def test_children_go_on_when_the_supervisor_is_gone() -> None:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can make a process of a user who may have none")
 def test_where_no_process_can_be_made_it_answers_busy_and_goes_on() -> None:
-    spawner = Zygote("alone:handle", identity=Identity("nobody", 65534, 65534, (), "/"))
+    spawner = Spawner("alone:handle", identity=Identity("nobody", 65534, 65534, (), "/"))
     assert isinstance(spawner.report(), Ready)
     for attempt in (1, 2):
         spawner.offer(1, attempt=attempt)
@@ -315,7 +256,7 @@ def test_where_no_process_can_be_made_it_answers_busy_and_goes_on() -> None:
 
 
 def test_who_cannot_load_says_why() -> None:
-    spawner = Zygote("failing:nothing")
+    spawner = Spawner("failing:nothing")
     refusal = spawner.report()
     assert isinstance(refusal, Refused)
     assert refusal.mistake
@@ -325,7 +266,7 @@ def test_who_cannot_load_says_why() -> None:
 
 
 def test_who_cannot_enter_says_why() -> None:
-    spawner = Zygote(directory="/nowhere")
+    spawner = Spawner(directory="/nowhere")
     assert spawner.report() == Refused("directory: No such file or directory")
     assert spawner.close() == 1
 

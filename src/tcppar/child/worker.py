@@ -1,15 +1,44 @@
-"""A worker of a pool: takes connections from its channel, one at a time, and serves each to its end."""
+"""A worker of a pool: takes connections from its line to the supervisor, one at a time, and serves each to its end.
 
-import errno
+As all that handlers' processes are forked from, it imports next to nothing (see `conversation.py`).
+"""
+
+from __future__ import annotations
+
 import os
-import resource
 import time
 
-from tcppar.child import contract
-from tcppar.child.handlers import Handler
 from tcppar.child.process import flush
-from tcppar.net.channel import Channel, ChannelClosed
-from tcppar.records import Busy, ChildPlan, Ended, HandlerPlan, Leaving, Offer, Order, Ready, Retire, Taken
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from tcppar.child.handlers import Handler
+    from tcppar.endpoints import Ends
+
+    Given = tuple[int, int, Ends, int, bool]
+    """A connection's descriptor, below 0 if that could not be received; its number, both its ends, and which attempt to
+    offer it this is; and whether this very offer may have been sent before (`records.Offer`).
+    """
+
+    class Line(Protocol):
+        """To the supervisor. What is said where nobody listens any more returns False."""
+
+        tells: bool
+        """Whether each connection that is taken is to be reported."""
+
+        def say_ready(self, pid: int, /) -> bool: ...
+        def next(self) -> Given | None:
+            """The next connection; None if no other comes. It waits."""
+
+        def say_lost(self, number: int, attempt: int, /) -> bool:
+            """That the worker leaves, and that a connection's descriptor could not be received."""
+
+        def say_taken(self, number: int, pid: int, /) -> bool: ...
+        def say_ended(self, number: int, status: int, cpu_seconds: float, leaving: bool, /) -> bool:
+            """That a connection has ended, and whether the worker leaves."""
+
 
 _EXITED = 8  # an exit code stands in the second byte of a wait status
 
@@ -18,73 +47,75 @@ class Worker:
     """One worker.
 
     Args:
-        plan: what its service's children get.
+        service: its name.
+        id_prefix: what connections' ids begin with.
         handler: what serves the connections.
-        channel: to the supervisor; blocking.
-        tells: whether it reports each connection that it takes.
+        line: to the supervisor.
+        most_connections: after so many it ends; None for any number.
+        most_memory_kb: it ends after a connection in which its memory was larger; None for no limit.
     """
 
     def __init__(
-        self, plan: ChildPlan, limits: HandlerPlan, handler: Handler, channel: Channel[Order], *, tells: bool
+        self,
+        service: str,
+        id_prefix: str,
+        handler: Handler,
+        line: Line,
+        *,
+        most_connections: int | None,
+        most_memory_kb: int | None,
     ) -> None:
-        self._plan = plan
-        self._limits = limits
+        self._service = service
+        self._id_prefix = id_prefix
         self._handler = handler
-        self._channel = channel
-        self._tells = tells
+        self._line = line
+        self._most_connections = most_connections
+        self._most_memory_kb = most_memory_kb
         self._served = 0
-        self._last_offer: Offer | None = None
+        self._last_offer = (0, 0)
         self._cpu = 0.0
         self._pid = os.getpid()
 
     def run(self) -> None:
         """Serve until told to retire, until there is reason to be replaced, or until the supervisor is gone."""
         self._cpu = time.process_time()
-        self._channel.send([Ready(pid=self._pid)])
-        leaving = False
-        while not leaving:
-            try:
-                orders, descriptors = self._channel.receive_with_descriptors()
-                for order in orders:
-                    if isinstance(order, Retire):
-                        return
-                    if isinstance(order, Offer) and descriptors:
-                        leaving = self._serve(order, descriptors.pop(0))
-                    elif isinstance(order, Offer):
-                        # It did not fit into our table, and nothing will; the supervisor has still got its own.
-                        self._channel.send([Leaving(), Busy(order.number, errno.EMFILE, "recvmsg", order.attempt)])
-                        return
-            except (ChannelClosed, OSError):
-                return
+        goes_on = self._line.say_ready(self._pid)
+        while goes_on and (given := self._line.next()) is not None:
+            goes_on = self._take(*given)
 
-    def _serve(self, offer: Offer, descriptor: int) -> bool:
-        """Serve one connection; whether it was the last one."""
-        if offer.repeats(self._last_offer):
+    def _take(self, descriptor: int, number: int, ends: Ends, attempt: int, again: bool) -> bool:
+        """Take what was offered; whether it goes on."""
+        if descriptor < 0:
+            # It did not fit into our table, and nothing will; the supervisor has still got its own.
+            self._line.say_lost(number, attempt)
+            return False
+        if again and (number, attempt) == self._last_offer:
+            os.close(descriptor)
+            return True
+        self._last_offer = number, attempt
+        if self._line.tells and not self._line.say_taken(number, self._pid):
+            # Before the handler runs: a connection of which it was not said can be given to another worker.
             os.close(descriptor)
             return False
-        self._last_offer = offer
-        if self._tells:
-            # Before the handler runs: a connection of which it was not said can be given to another worker.
-            self._channel.send([Taken(offer.number, self._pid, 0.0)])
-        code = self._handler.converse(
-            descriptor, contract.connection_id(self._plan, offer.number), self._plan.service, offer.endpoints
-        )
+        return self._serve(descriptor, number, ends)
+
+    def _serve(self, descriptor: int, number: int, ends: Ends) -> bool:
+        """Serve one connection; whether it goes on after it."""
+        code = self._handler.converse(descriptor, f"{self._id_prefix}-{number}", self._service, ends)
         flush()  # what was written belongs to this connection
         self._served += 1
         # Between two connections it waits, which takes no processor.
         before, self._cpu = self._cpu, time.process_time()
-        ended = Ended(offer.number, code << _EXITED, self._cpu - before, None)
         leaving = self._is_to_be_replaced()
-        # The leaving first: with the end alone it would be offered the next.
-        self._channel.send([Leaving(), ended] if leaving else [ended])
-        return leaving
+        return self._line.say_ended(number, code << _EXITED, self._cpu - before, leaving) and not leaving
 
     def _is_to_be_replaced(self) -> bool:
-        limits = self._limits
-        if limits.connections_per_worker is not None and self._served >= limits.connections_per_worker:
+        if self._most_connections is not None and self._served >= self._most_connections:
             return True
-        return limits.worker_memory_kb is not None and _peak_kb() > limits.worker_memory_kb
+        return self._most_memory_kb is not None and _peak_kb() > self._most_memory_kb
 
 
 def _peak_kb() -> int:
+    import resource  # only for those who have a limit
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

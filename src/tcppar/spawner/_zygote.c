@@ -1,6 +1,7 @@
 /*
  * The loop of a spawner that forks: takes offers, forks a process for each, reaps them, reports. The same as
- * spawner/loop.py, which explains it, for one case: a Python handler, and a process of its own for each connection.
+ * spawner/loop.py, which explains it, for Python handlers: a process for each connection, or workers. And what those
+ * workers wait and report with.
  *
  * Why C? After a fork each of the two processes pays for every page that it writes to, about 3 microseconds, and
  * Python writes to whatever it looks at. The Python loop wrote to some 120 pages between two forks; this one writes to
@@ -14,7 +15,6 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include <endian.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -29,14 +29,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../net/_passing.h"
 #include "_messagepack.h"
+#include "_orders.h"
 
-/* The tags of records.py. */
-enum { OFFER = 1, DELIVER = 2, RETIRE = 3 };
-enum { TAKEN = 3, BUSY = 4, ENDED = 6 };
-
-enum { LENGTH = 4, LARGEST_ORDER = 8192, REPORTS = 4096, LARGEST_REPORT = 64, MOST_SPARES = 4 };
+enum { MOST_SPARES = 4 };
 
 static const double NEVER = 1e18, LOOK_PERIOD = 0.004, SHORTAGE_PAUSE = 1.0;
 
@@ -57,7 +53,6 @@ struct spawner {
     int wanted_spares, spare_count;
     bool ending, orphaned;
     struct spare spares[MOST_SPARES];
-    struct passed passed;
     struct child *children;
     size_t child_count, child_room;
     long long last_number, last_attempt;
@@ -65,9 +60,8 @@ struct spawner {
     double look_at, found_at, prepare_at;
     long own_peak_kb;
     sigset_t waiting_mask;
-    size_t in_size, out_size;
-    int report_count;
-    unsigned char in[LARGEST_ORDER], out[REPORTS];
+    struct inbox inbox;
+    struct outbox outbox;
 };
 
 /* What is to be done in this process now: nothing, or it is a child that was forked. */
@@ -87,96 +81,18 @@ static double now(void) {
     return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
 }
 
-/* Orders with their connections. */
-
-/* Send an order with its descriptor; false if nobody is there to take it. */
-static bool pass_on(int channel, const unsigned char *order, size_t size, int descriptor) {
-    struct iovec part = {.iov_base = (void *)order, .iov_len = size};
-    return send_with(channel, &part, 1, descriptor, MSG_DONTWAIT) == (ssize_t)size;
-}
-
-static ssize_t receive(int channel, void *to, size_t size, struct passed *passed) {
-    ssize_t count;
-    while ((count = receive_with(channel, to, size, passed)) < 0 && errno == EINTR)
-        ;
-    return count;
-}
-
 /* Reports. */
 
-static void send_reports(void) {
-    size_t sent = 0, size = self.out_size;
-    if (self.report_count == 0)
-        return;
-    self.out[4] = 0xdc; /* an array, its size in two bytes */
-    self.out[5] = (unsigned char)(self.report_count >> 8);
-    self.out[6] = (unsigned char)self.report_count;
-    uint32_t length = htobe32((uint32_t)(size - LENGTH));
-    memcpy(self.out, &length, LENGTH);
-    while (!self.orphaned && sent < size) {
-        ssize_t count = send(self.channel, self.out + sent, size - sent, MSG_NOSIGNAL);
-        if (count >= 0)
-            sent += (size_t)count;
-        else if (errno != EINTR)
-            self.ending = self.orphaned = true;
-    }
-    self.report_count = 0;
+static void send_all_reports(void) {
+    if (!self.orphaned && !send_reports(self.channel, &self.outbox))
+        self.ending = self.orphaned = true;
+    self.outbox.count = 0;
 }
 
-static void put(unsigned char first, uint64_t number) {
-    uint64_t ordered = htobe64(number);
-    self.out[self.out_size++] = first;
-    memcpy(self.out + self.out_size, &ordered, sizeof ordered);
-    self.out_size += sizeof ordered;
-}
-
-static void put_integer(long long number) { put(0xd3, (uint64_t)number); }
-
-static void put_real(double real) {
-    uint64_t bits;
-    memcpy(&bits, &real, sizeof bits);
-    put(0xcb, bits);
-}
-
-static void put_text(const char *text) {
-    size_t size = strlen(text); /* below 32 */
-    self.out[self.out_size++] = (unsigned char)(0xa0 | size);
-    memcpy(self.out + self.out_size, text, size);
-    self.out_size += size;
-}
-
-static void begin_report(int tag, int fields, long long number) {
-    if (self.report_count > 0 && self.out_size + LARGEST_REPORT > REPORTS)
-        send_reports();
-    if (self.report_count++ == 0)
-        self.out_size = LENGTH + 3;
-    self.out[self.out_size++] = (unsigned char)(0x90 | (fields + 1));
-    self.out[self.out_size++] = (unsigned char)tag;
-    put_integer(number);
-}
-
-static void report_taken(long long number, pid_t pid, double seconds) {
-    begin_report(TAKEN, 3, number);
-    put_integer(pid);
-    put_real(seconds);
-}
-
-static void report_busy(long long number, int error, const char *call, long long attempt) {
-    begin_report(BUSY, 4, number);
-    put_integer(error);
-    put_text(call);
-    put_integer(attempt);
-}
-
-static void report_ended(long long number, int status, const struct rusage *usage) {
-    begin_report(ENDED, 4, number);
-    put_integer(status);
-    put_real((double)(usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) +
-             (double)(usage->ru_utime.tv_usec + usage->ru_stime.tv_usec) * 1e-6);
-    if (usage->ru_maxrss > self.own_peak_kb)
-        put_integer(usage->ru_maxrss);
-    else
-        self.out[self.out_size++] = 0xc0;
+static struct outbox *outbox(void) {
+    if (!has_room_for_report(&self.outbox))
+        send_all_reports();
+    return &self.outbox;
 }
 
 /* Children. */
@@ -207,10 +123,16 @@ static void prepare_in(double seconds) {
     self.prepare_at = self.spare_count < self.wanted_spares ? now() + seconds : NEVER;
 }
 
+static double seconds_of(const struct rusage *usage) {
+    return (double)(usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) +
+           (double)(usage->ru_utime.tv_usec + usage->ru_stime.tv_usec) * 1e-6;
+}
+
 static void forget_child(pid_t pid, int status, const struct rusage *usage) {
     for (size_t i = 0; i < self.child_count; i++)
         if (self.children[i].pid == pid) {
-            report_ended(self.children[i].number, status, usage);
+            report_ended(outbox(), self.children[i].number, status, seconds_of(usage),
+                         usage->ru_maxrss > self.own_peak_kb ? usage->ru_maxrss : 0);
             self.children[i] = self.children[--self.child_count];
             return;
         }
@@ -248,8 +170,8 @@ static void become_child(void) {
     close(self.channel);
     for (int i = 0; i < self.spare_count; i++)
         close(self.spares[i].channel);
-    for (int i = 0; i < self.passed.count; i++)
-        close(self.passed.descriptors[i]);
+    for (int i = 0; i < self.inbox.passed.count; i++)
+        close(self.inbox.passed.descriptors[i]);
     setpgid(0, 0);
     sigaction(SIGCHLD, &default_action, NULL);
     sigprocmask(SIG_SETMASK, &self.waiting_mask, NULL);
@@ -279,7 +201,13 @@ static enum role make_spare(int *descriptor) {
     return SPAWNER;
 }
 
-/* Give a connection to a spare child, or fork one for it. */
+/* Send an offer with its connection; false if nobody is there to take it. */
+static bool pass_on(int channel, const unsigned char *order, size_t size, int descriptor) {
+    struct iovec part = {.iov_base = (void *)order, .iov_len = size};
+    return send_with(channel, &part, 1, descriptor, MSG_DONTWAIT) == (ssize_t)size;
+}
+
+/* Give a connection to a spare child, or fork one for it; or a worker, with its channel. */
 static enum role give(const unsigned char *order, size_t size, int descriptor, long long number, long long attempt) {
     double started = now();
     pid_t pid = -1;
@@ -301,12 +229,26 @@ static enum role give(const unsigned char *order, size_t size, int descriptor, l
         prepare_in(0.0);
     }
     if (pid < 0) {
-        report_busy(number, error, "spawn", attempt);
+        report_busy(outbox(), number, error, "spawn", attempt);
     } else {
         add_child(number, pid);
-        report_taken(number, pid, now() - started);
+        report_taken(outbox(), number, pid, now() - started);
     }
     return SPAWNER;
+}
+
+/* Make a child for what has come with the order; it has an attempt, if it is an offer. */
+static enum role obey_with(const unsigned char *order, size_t size, int *descriptor, long long number,
+                           long long attempt) {
+    if ((*descriptor = take_passed(&self.inbox.passed)) < 0) {
+        /* It did not fit into our table; the supervisor has still got its own. */
+        report_busy(outbox(), number, EMFILE, "recvmsg", attempt);
+        return SPAWNER;
+    }
+    enum role role = give(order, size, *descriptor, number, attempt);
+    if (role == SPAWNER)
+        close(*descriptor);
+    return role;
 }
 
 static enum role take_offer(struct reader *reader, const unsigned char *order, size_t size, int *descriptor) {
@@ -314,19 +256,14 @@ static enum role take_offer(struct reader *reader, const unsigned char *order, s
     skip(reader); /* both ends */
     skip(reader); /* credentials */
     long long attempt = read_integer(reader), again = read_integer(reader);
-    bool repeated = again && number == self.last_number && attempt == self.last_attempt;
-    self.last_number = number;
-    self.last_attempt = attempt;
-    if ((*descriptor = take_passed(&self.passed)) < 0) {
-        /* It did not fit into our table; the supervisor has still got its own. */
-        if (!repeated)
-            report_busy(number, EMFILE, "recvmsg", attempt);
+    if (again && number == self.last_number && attempt == self.last_attempt) {
+        if ((*descriptor = take_passed(&self.inbox.passed)) >= 0)
+            close(*descriptor);
         return SPAWNER;
     }
-    if (!repeated && give(order, size, *descriptor, number, attempt) == CHILD)
-        return CHILD;
-    close(*descriptor);
-    return SPAWNER;
+    self.last_number = number;
+    self.last_attempt = attempt;
+    return obey_with(order, size, descriptor, number, attempt);
 }
 
 static void deliver(long long number, int signal) {
@@ -342,6 +279,8 @@ static enum role obey(const unsigned char *order, size_t size, int *descriptor) 
     switch (read_integer(&reader)) {
     case OFFER:
         return take_offer(&reader, order, size, descriptor);
+    case HIRE:
+        return obey_with(order, size, descriptor, read_integer(&reader), 0);
     case DELIVER: {
         long long number = read_integer(&reader);
         deliver(number, (int)read_integer(&reader));
@@ -354,34 +293,22 @@ static enum role obey(const unsigned char *order, size_t size, int *descriptor) 
     return SPAWNER;
 }
 
-/* Obey all whole frames that are there. In a child `order` and `size` are what it was made for. */
-static enum role obey_all(const unsigned char **order, size_t *size, int *descriptor) {
-    size_t start = 0;
-    uint32_t length;
-    while (self.in_size - start >= LENGTH) {
-        memcpy(&length, self.in + start, LENGTH);
-        length = be32toh(length);
-        if (self.in_size - start - LENGTH < length)
-            break;
-        *order = self.in + start + LENGTH;
-        *size = length;
-        if (obey(*order, length, descriptor) == CHILD)
-            return CHILD;
-        start += LENGTH + length;
-    }
-    memmove(self.in, self.in + start, self.in_size -= start);
-    return SPAWNER;
-}
-
+/* Receive and obey. In a child `order` and `size` are what it was made for. */
 static enum role take_orders(const unsigned char **order, size_t *size, int *descriptor) {
-    ssize_t count = receive(self.channel, self.in + self.in_size, sizeof self.in - self.in_size, &self.passed);
+    ssize_t count;
+    while ((count = receive_orders(self.channel, &self.inbox)) < 0 && errno == EINTR)
+        ;
     if (count <= 0) {
         /* Nobody gives orders or reads reports any more (or what came is not a frame); the children go on. */
         self.ending = self.orphaned = true;
         return SPAWNER;
     }
-    self.in_size += (size_t)count;
-    return obey_all(order, size, descriptor);
+    while ((*order = next_order(&self.inbox, size)) != NULL) {
+        enum role role = obey(*order, *size, descriptor);
+        if (role != SPAWNER)
+            return role;
+    }
+    return SPAWNER;
 }
 
 /* Wait for an order, for the end of a child, or until there is something to do. */
@@ -421,7 +348,7 @@ static enum role run(const unsigned char **order, size_t *size, int *descriptor)
             while (self.spare_count > 0)
                 drop_spare(0);
         }
-        send_reports();
+        send_all_reports();
     }
     return role;
 }
@@ -476,15 +403,101 @@ PyDoc_STRVAR(wait_doc, "wait(channel) -> (descriptor, order) | None\n\n"
 
 static PyObject *wait_for_offer(PyObject *module, PyObject *args) {
     int channel;
-    struct passed passed = {.count = 0};
+    ssize_t size;
+    struct inbox *inbox = &self.inbox;
     if (!PyArg_ParseTuple(args, "i", &channel))
         return NULL;
-    ssize_t size = receive(channel, self.in, sizeof self.in, &passed);
+    inbox->passed.count = 0;
+    while ((size = receive_with(channel, inbox->data, sizeof inbox->data, &inbox->passed)) < 0 && errno == EINTR)
+        ;
     close(channel);
-    if (size <= 0 || passed.count == 0)
+    if (size <= 0 || inbox->passed.count == 0)
         Py_RETURN_NONE;
-    struct reader reader = {.at = self.in, .end = self.in + size};
-    return Py_BuildValue("iN", take_passed(&passed), unpack_item(&reader));
+    struct reader reader = {.at = inbox->data, .end = inbox->data + size};
+    return Py_BuildValue("iN", take_passed(&inbox->passed), unpack_item(&reader));
+}
+
+/* Workers. What handlers have started, threads and signals' handlers, goes on while one waits. */
+
+static struct inbox workers_inbox;
+static struct outbox workers_outbox;
+
+PyDoc_STRVAR(next_doc, "next(channel) -> (descriptor, order) | None\n\n"
+                       "In a worker: its next connection, or -1 if that could not be received, and the offer.\n"
+                       "None if no other comes.");
+
+static PyObject *next_offer(PyObject *module, PyObject *args) {
+    int channel;
+    size_t size;
+    const unsigned char *order;
+    if (!PyArg_ParseTuple(args, "i", &channel))
+        return NULL;
+    while ((order = next_order(&workers_inbox, &size)) == NULL) {
+        ssize_t count;
+        Py_BEGIN_ALLOW_THREADS;
+        count = receive_orders(channel, &workers_inbox);
+        Py_END_ALLOW_THREADS;
+        if (count < 0 && errno == EINTR) {
+            if (PyErr_CheckSignals())
+                return NULL;
+        } else if (count <= 0) {
+            Py_RETURN_NONE;
+        }
+    }
+    struct reader reader = {.at = order, .end = order + size}, tag = reader;
+    read_item(&tag); /* an array */
+    if (read_integer(&tag) != OFFER)
+        Py_RETURN_NONE; /* it retires */
+    return Py_BuildValue("iN", take_passed(&workers_inbox.passed), unpack_item(&reader));
+}
+
+static PyObject *tell(int channel) {
+    bool told;
+    Py_BEGIN_ALLOW_THREADS;
+    told = send_reports(channel, &workers_outbox);
+    Py_END_ALLOW_THREADS;
+    return PyBool_FromLong(told);
+}
+
+PyDoc_STRVAR(tell_ready_doc, "tell_ready(channel, pid) -> bool\n\n"
+                             "In a worker: report that it begins. False if nobody is there to read it.");
+
+static PyObject *tell_ready(PyObject *module, PyObject *args) {
+    int channel, pid;
+    if (!PyArg_ParseTuple(args, "ii", &channel, &pid))
+        return NULL;
+    report_ready(&workers_outbox, pid);
+    return tell(channel);
+}
+
+PyDoc_STRVAR(tell_ended_doc, "tell_ended(channel, number, status, cpu_seconds, leaving) -> bool\n\n"
+                             "In a worker: report the end of a connection, and that it takes no other if it leaves.\n"
+                             "False if nobody is there to read it.");
+
+static PyObject *tell_ended(PyObject *module, PyObject *args) {
+    int channel, status, leaving;
+    long long number;
+    double cpu_seconds;
+    if (!PyArg_ParseTuple(args, "iLidp", &channel, &number, &status, &cpu_seconds, &leaving))
+        return NULL;
+    if (leaving) /* first: with the end alone it would be offered the next */
+        report_leaving(&workers_outbox);
+    report_ended(&workers_outbox, number, status, cpu_seconds, 0);
+    return tell(channel);
+}
+
+PyDoc_STRVAR(tell_lost_doc, "tell_lost(channel, number, attempt) -> bool\n\n"
+                            "In a worker: report that it leaves, and that a connection could not be received.\n"
+                            "False if nobody is there to read it.");
+
+static PyObject *tell_lost(PyObject *module, PyObject *args) {
+    int channel;
+    long long number, attempt;
+    if (!PyArg_ParseTuple(args, "iLL", &channel, &number, &attempt))
+        return NULL;
+    report_leaving(&workers_outbox);
+    report_busy(&workers_outbox, number, EMFILE, "recvmsg", attempt);
+    return tell(channel);
 }
 
 PyDoc_STRVAR(unpack_doc, "unpack(data) -> object\n\nThe value of MessagePack data; arrays are tuples.\n"
@@ -501,6 +514,10 @@ static PyObject *unpack(PyObject *module, PyObject *args) {
 
 static PyMethodDef methods[] = {{"serve", serve, METH_VARARGS, serve_doc},
                                 {"wait", wait_for_offer, METH_VARARGS, wait_doc},
+                                {"next", next_offer, METH_VARARGS, next_doc},
+                                {"tell_ready", tell_ready, METH_VARARGS, tell_ready_doc},
+                                {"tell_ended", tell_ended, METH_VARARGS, tell_ended_doc},
+                                {"tell_lost", tell_lost, METH_VARARGS, tell_lost_doc},
                                 {"unpack", unpack, METH_VARARGS, unpack_doc},
                                 {NULL, NULL, 0, NULL}};
 

@@ -1,16 +1,18 @@
 """Making a child, or a worker, by a fork of this process, which has loaded the handler.
 
-For workers, and for children where the loop in C (`zygote.py`) is not to be had. A child gets what a fresh Python has:
-default signals but for SIGPIPE, a group of its own, its own random numbers.
+Where the loop in C (`zygote.py`) is not to be had. A child gets what a fresh Python has: default signals but for
+SIGPIPE, a group of its own, its own random numbers.
 """
 
 import _signal  # type: ignore[import-not-found]
+import errno
 import gc
 import os
 import signal
 import socket
+from collections import deque
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -18,9 +20,25 @@ from tcppar.child import contract
 from tcppar.child.handlers import Handler
 from tcppar.child.process import SUCCEEDED, limits, live
 from tcppar.child.worker import Worker
-from tcppar.net.calls import Calls
-from tcppar.net.channel import Channel
-from tcppar.records import ChildPlan, HandlerPlan, Hire, Offer, Order
+from tcppar.net.calls import NO_DESCRIPTOR, Calls
+from tcppar.net.channel import Channel, ChannelClosed
+from tcppar.records import (
+    Busy,
+    ChildPlan,
+    Ended,
+    HandlerPlan,
+    Hire,
+    Leaving,
+    Offer,
+    Order,
+    Ready,
+    Report,
+    Retire,
+    Taken,
+)
+
+if TYPE_CHECKING:
+    from tcppar.child.worker import Given
 
 
 class ForkLauncher:
@@ -82,5 +100,63 @@ class ForkLauncher:
 
     def _work(self, descriptor: int, hire: Hire) -> int:
         channel = Channel(socket.socket(fileno=descriptor), msgspec.msgpack.Decoder(Order), self._calls)
-        Worker(self._plan, self._handler_plan, self._handler, channel, tells=hire.tells).run()
+        Worker(
+            self._plan.service,
+            self._plan.id_prefix,
+            self._handler,
+            _ChannelLine(channel, tells=hire.tells),
+            most_connections=self._handler_plan.connections_per_worker,
+            most_memory_kb=self._handler_plan.worker_memory_kb,
+        ).run()
         return SUCCEEDED
+
+
+class _ChannelLine:
+    """A worker's line to the supervisor (`child.worker.Line`).
+
+    Args:
+        channel: blocking.
+    """
+
+    def __init__(self, channel: Channel[Order], *, tells: bool) -> None:
+        self.tells = tells
+        self._channel = channel
+        self._orders: deque[Order] = deque()
+        self._descriptors: list[int] = []
+
+    def next(self) -> "Given | None":
+        while True:
+            while self._orders:
+                order = self._orders.popleft()
+                if isinstance(order, Retire):
+                    return None
+                if isinstance(order, Offer):
+                    descriptor = self._descriptors.pop(0) if self._descriptors else NO_DESCRIPTOR
+                    return descriptor, order.number, order.endpoints, order.attempt, order.again
+            try:
+                orders, descriptors = self._channel.receive_with_descriptors()
+            except (ChannelClosed, OSError):
+                return None
+            self._orders += orders
+            self._descriptors += descriptors
+
+    def say_ready(self, pid: int) -> bool:
+        return self._say(Ready(pid=pid))
+
+    def say_lost(self, number: int, attempt: int) -> bool:
+        return self._say(Leaving(), Busy(number, errno.EMFILE, "recvmsg", attempt))
+
+    def say_taken(self, number: int, pid: int) -> bool:
+        return self._say(Taken(number, pid, 0.0))
+
+    def say_ended(self, number: int, status: int, cpu_seconds: float, leaving: bool) -> bool:
+        ended = Ended(number, status, cpu_seconds, None)
+        # The leaving first: with the end alone it would be offered the next.
+        return self._say(Leaving(), ended) if leaving else self._say(ended)
+
+    def _say(self, *reports: Report) -> bool:
+        try:
+            self._channel.send(reports)
+        except (ChannelClosed, OSError):
+            return False
+        return True

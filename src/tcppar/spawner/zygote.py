@@ -1,9 +1,10 @@
 """A spawner of the processes of a Python handler, which hardly writes to the memory that it shares with them.
 
-Each connection gets a process that is forked from this one. So this one is lean: it has loaded the handler and what a
-conversation needs, no more; it has held that conversation with itself already; and its loop is in C (`_zygote.c`). From
-then on nothing of Python runs here any more, only in the children. A few spare ones are forked ahead in quiet moments,
-hold the conversation once more, so that what it writes to is theirs already, and wait.
+Each connection gets a process that is forked from this one, or a worker is, that takes one connection after the other.
+So this one is lean: it has loaded the handler and what a conversation needs, no more; it has held that conversation
+with itself already; and its loop is in C (`_zygote.c`). From then on nothing of Python runs here any more, only in the
+children. Of those for one connection a few spare ones are forked ahead in quiet moments, hold the conversation once
+more, so that what it writes to is theirs already, and wait.
 
 The spawner whose loop is in Python (`loop.py`) makes two thirds of the connections a second.
 """
@@ -15,6 +16,7 @@ import gc
 import sys
 
 from tcppar.child.process import SUCCEEDED, limits, live
+from tcppar.child.worker import Worker
 from tcppar.descriptors import CHANNEL_DESCRIPTOR
 from tcppar.endpoints import PlainEnds
 from tcppar.spawner import beginning, loading, sandbox
@@ -31,10 +33,11 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from tcppar.child.handlers import Handler
+    from tcppar.child.worker import Given
 
 _SPARES = 2
 _LENGTH = 4
-_READY, _REFUSED = 1, 2  # tags of records.py
+_READY, _REFUSED, _HIRE = 1, 2, 4  # tags of records.py
 
 
 class Zygote:
@@ -51,6 +54,7 @@ class Zygote:
         self._service: str = plan["service"]
         self._id_prefix: str = plan["id_prefix"]
         self._limits = limits(plan["rlimits"])
+        self._plan: dict[str, Any] = plan["handler"]
         self._handler = handler
 
     def run(self) -> None:
@@ -59,9 +63,22 @@ class Zygote:
         # What is there now is no garbage, and a collection in a child would only copy pages by looking at it.
         gc.collect()
         gc.freeze()
-        given = _zygote.serve(self._channel.fileno(), _SPARES)
+        given = _zygote.serve(self._channel.fileno(), 0 if self._plan["mode"] == "pool" else _SPARES)
         if given is not None:
-            live(self._converse, given, self._handler.target, self._limits)
+            order = given[1]
+            life = self._work if order is not None and order[0] == _HIRE else self._converse
+            live(life, given, self._handler.target, self._limits)
+
+    def _work(self, channel: int, hire: tuple[Any, ...]) -> int:
+        Worker(
+            self._service,
+            self._id_prefix,
+            self._handler,
+            _Line(channel),
+            most_connections=self._plan["connections_per_worker"],
+            most_memory_kb=self._plan["worker_memory_kb"],
+        ).run()
+        return SUCCEEDED
 
     def _converse(self, descriptor: int, offer: tuple[Any, ...] | None) -> int:
         if offer is None:
@@ -75,6 +92,38 @@ class Zygote:
             descriptor, offer = given
         connection_id = f"{self._id_prefix}-{offer[1]}"
         return self._handler.converse(descriptor, connection_id, self._service, PlainEnds(*offer[2]))
+
+
+class _Line:
+    """A worker's line to the supervisor (`child.worker.Line`).
+
+    Args:
+        channel: its descriptor.
+    """
+
+    tells = False  # whoever can have a spawner like this one sees what a worker has read
+
+    def __init__(self, channel: int) -> None:
+        self._channel = channel
+
+    def next(self) -> Given | None:
+        given = _zygote.next(self._channel)
+        if given is None:
+            return None
+        descriptor, (_, number, ends, _, attempt, again) = given
+        return descriptor, number, PlainEnds(*ends), attempt, again
+
+    def say_ready(self, pid: int) -> bool:
+        return _zygote.tell_ready(self._channel, pid)
+
+    def say_lost(self, number: int, attempt: int) -> bool:
+        return _zygote.tell_lost(self._channel, number, attempt)
+
+    def say_taken(self, number: int, pid: int) -> bool:
+        return True  # not asked for
+
+    def say_ended(self, number: int, status: int, cpu_seconds: float, leaving: bool) -> bool:
+        return _zygote.tell_ended(self._channel, number, status, cpu_seconds, leaving)
 
 
 def main() -> NoReturn:

@@ -78,9 +78,11 @@ _LEAN_ENVIRONMENT = {"LD_BIND_NOW": "1"}
 _FOLDERS = [os.path.dirname(package) for package in (*tcppar.__path__, *msgspec.__path__)]
 
 
-def _forks(plan: ChildPlan) -> bool:
-    """Whether the spawner forks itself for each connection."""
-    return plan.handler is not None and plan.handler.mode is HandlerMode.FORK
+def _can_be_lean(plan: ChildPlan, features: Features) -> bool:
+    """Whether the spawner with the loop in C will do: for handlers, unless workers have to tell of what they take."""
+    if plan.handler is None or not features.fast_spawn:
+        return False
+    return plan.handler.mode is HandlerMode.FORK or features.tells_unread
 
 
 def start(channel: int, stderr: int, plan: ChildPlan, features: Features) -> int:
@@ -89,7 +91,7 @@ def start(channel: int, stderr: int, plan: ChildPlan, features: Features) -> int
     Args:
         plan: what the spawner will be told. On it depends which one is started.
     """
-    lean = features.fast_spawn and _forks(plan)
+    lean = _can_be_lean(plan, features)
     return os.posix_spawn(
         sys.executable,
         [sys.executable, "-I", "-S", "-c", _LEAN_BOOTSTRAP if lean else _BOOTSTRAP, *_FOLDERS],
