@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from tcppar.testing import faults, holdings, subject
-from tcppar.testing.client import Wait
+from tcppar.testing.client import Manner, Wait
 from tcppar.testing.load import Load
 from tcppar.testing.report import Event, Report
 from tcppar.testing.subject import Subject
@@ -139,6 +139,9 @@ def _warm_up(tried: Subject, rate: float) -> None:
         for kind in ("upgrade", "reset", "supervisor killed", "spawner killed"):
             KINDS[kind](tried)
             threading.Event().wait(1)
+    # Whoever was busy last gets the next connection: the last workers have one only when all others are busy.
+    with tried.load(rate / 4, manners={Manner.TALK: 1, Manner.BULK: 1}):
+        threading.Event().wait(3)
 
 
 def possible(*, linux: bool, binding: bool) -> set[str]:
