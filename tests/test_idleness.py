@@ -18,7 +18,7 @@ from tests.support.server import PATIENCE, Server, read_all, read_line, stat_fie
 from tests.support.succession import upgrade
 
 # Tells its process id, and never looks at its client again.
-HEEDLESS = ["sh", "-c", "echo $$; exec sleep 1000"]
+HEEDLESS = ["sh", "-c", "echo $$; exec sleep 120"]
 # Tells its process id, and then answers what it reads, to the end.
 CAT = ["sh", "-c", "echo $$; exec cat"]
 RESET_ON_CLOSE = b"\1\0\0\0\0\0\0\0"
