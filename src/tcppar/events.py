@@ -190,6 +190,26 @@ class SpawnerDied(Event, frozen=True, kw_only=True, tag="spawner-died"):
         )
 
 
+class GivenUp(Event, frozen=True, kw_only=True, tag="given-up"):
+    """A spawner or a worker is ended and replaced, for it does not do what it should.
+
+    `role` is "spawner" or "worker". It does not answer, for it was stopped or hangs; or it says what cannot be so, as
+    its children can make it do, which run as the same user. What it had not taken is offered to another.
+    """
+
+    service: str
+    role: str
+    pid: int
+    reason: str
+
+    @property
+    def level(self) -> Level:
+        return Level.ERROR
+
+    def sentence(self) -> str:
+        return f"{self.service} {self.role} pid {self.pid} is given up: {self.reason}"
+
+
 class WorkerStarted(Event, frozen=True, kw_only=True, tag="worker"):
     """A worker of a pool was started."""
 

@@ -5,8 +5,9 @@ them costs a fraction of a microsecond to encode and to decode on the hot path.
 """
 
 from enum import StrEnum
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from tcppar.endpoints import Ends
 
@@ -183,7 +184,21 @@ class Hire(Struct, frozen=True, array_like=True, tag=4, gc=False):
 Order = Offer | Deliver | Retire | Hire
 
 
-# From a spawner to the supervisor.
+# From a spawner or a worker to the supervisor, which believes neither: whatever could not be so is refused while it is
+# decoded. Whether it fits what the supervisor knows is for the supervisor to see (supervisor/taker.py).
+
+Number = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+"""Of a connection, or negative: of a worker."""
+Pid = Annotated[int, Meta(ge=1, le=2**22)]  # PID_MAX_LIMIT (proc(5), /proc/sys/kernel/pid_max)
+PidIfAny = Annotated[int, Meta(ge=0, le=2**22)]
+Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+Status = Annotated[int, Meta(ge=0, le=0xFFFF)]
+Errno = Annotated[int, Meta(ge=0, le=4095)]  # MAX_ERRNO (linux/err.h)
+Kilobytes = Annotated[int, Meta(ge=0, le=2**50)]
+Attempt = Annotated[int, Meta(ge=0, le=255)]
+Word = Annotated[str, Meta(max_length=64)]
+Sentence = Annotated[str, Meta(max_length=16384)]
+Sources = Annotated[tuple[Annotated[str, Meta(max_length=4096)], ...], Meta(max_length=20000)]
 
 
 class Ready(Struct, frozen=True, array_like=True, tag=1, gc=False):
@@ -194,8 +209,8 @@ class Ready(Struct, frozen=True, array_like=True, tag=1, gc=False):
         pid: a worker's own.
     """
 
-    sources: tuple[str, ...] = ()
-    pid: int = 0
+    sources: Sources = ()
+    pid: PidIfAny = 0
 
 
 class Refused(Struct, frozen=True, array_like=True, tag=2, gc=False):
@@ -206,17 +221,17 @@ class Refused(Struct, frozen=True, array_like=True, tag=2, gc=False):
         sources: files from which a handler could not be loaded.
     """
 
-    reason: str
+    reason: Sentence
     mistake: bool = False
-    sources: tuple[str, ...] = ()
+    sources: Sources = ()
 
 
 class Taken(Struct, frozen=True, array_like=True, tag=3, gc=False):
     """A child has the connection; only now does the supervisor close its copy."""
 
-    number: int
-    pid: int
-    spawn_seconds: float
+    number: Number
+    pid: Pid
+    spawn_seconds: Seconds
 
 
 class Busy(Struct, frozen=True, array_like=True, tag=4, gc=False):
@@ -226,17 +241,17 @@ class Busy(Struct, frozen=True, array_like=True, tag=4, gc=False):
         attempt: that of the offer.
     """
 
-    number: int
-    errno: int
-    call: str
-    attempt: int = 0
+    number: Number
+    errno: Errno
+    call: Word
+    attempt: Attempt = 0
 
 
 class Failed(Struct, frozen=True, array_like=True, tag=5, gc=False):
     """No child can be made, and trying again would not help."""
 
-    number: int
-    reason: str
+    number: Number
+    reason: Sentence
 
 
 class Ended(Struct, frozen=True, array_like=True, tag=6, gc=False):
@@ -249,10 +264,10 @@ class Ended(Struct, frozen=True, array_like=True, tag=6, gc=False):
             kernel counts for the moment between the making of a child and its exec.
     """
 
-    number: int
-    status: int | None
-    cpu_seconds: float
-    peak_memory_kb: int | None
+    number: Number
+    status: Status | None
+    cpu_seconds: Seconds
+    peak_memory_kb: Kilobytes | None
 
 
 class Leaving(Struct, frozen=True, array_like=True, tag=7, gc=False):

@@ -24,7 +24,7 @@ NO_DESCRIPTOR = -1
 LENGTH = 4
 """What stands before a frame's body: its size, in so many bytes, big endian."""
 
-_READ_SIZE = 65536
+READ_SIZE = 65536
 _DESCRIPTOR_SIZE = 4
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 # Room for a few descriptors, though one is expected: what does not fit would be lost silently.
@@ -125,11 +125,11 @@ def _send(end: socket.socket, body: bytes, descriptor: int) -> bool:
 
 
 def _read(end: socket.socket, flags: int) -> bytes:
-    return end.recv(_READ_SIZE, flags)
+    return end.recv(READ_SIZE, flags)
 
 
 def _receive(end: socket.socket) -> tuple[bytes, list[int]]:
-    data, ancillary, _, _ = end.recvmsg(_READ_SIZE, _ANCILLARY_SIZE, _CLOSE_ON_EXEC)
+    data, ancillary, _, _ = end.recvmsg(READ_SIZE, _ANCILLARY_SIZE, _CLOSE_ON_EXEC)
     descriptors: list[int] = []
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

@@ -16,16 +16,20 @@ from typing import Generic, TypeVar
 from msgspec import DecodeError
 from msgspec.msgpack import Decoder, Encoder
 
-from tcppar.net.calls import LENGTH, NO_DESCRIPTOR, Calls
+from tcppar.net.calls import LENGTH, NO_DESCRIPTOR, READ_SIZE, Calls
 
 # A plan with the largest environment that a system takes (2 MB on Linux) is far below.
-_LARGEST_FRAME = 1 << 24
+LARGEST_FRAME = 1 << 24
 
 Received = TypeVar("Received")
 
 
 class ChannelClosed(Exception):
     """The other side is gone."""
+
+
+class NotAFrame(ChannelClosed):
+    """What the other side sends is not of our making: there is no more use in the channel."""
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -47,15 +51,21 @@ class Channel(Generic[Received]):
         end: one socket of pair(); non-blocking if `receive` or `send` must not wait.
         decoder: decodes the body of a frame that comes in.
         calls: how to send and to receive.
+        largest: a frame with a longer body is not read.
     """
 
-    def __init__(self, end: socket.socket, decoder: Decoder[Received], calls: Calls) -> None:
+    def __init__(
+        self, end: socket.socket, decoder: Decoder[Received], calls: Calls, *, largest: int = LARGEST_FRAME
+    ) -> None:
         self._socket = end
+        self._largest = largest
         self._send, self._read, self._receive = calls.send, calls.read, calls.receive
         self._decode = decoder.decode
         self._encode = Encoder().encode
         self._buffer = b""
         self._peeked = 0
+        self.is_in_part = False
+        """Whether a part of a frame has come, and not yet the rest."""
         self.fileno = end.fileno
 
     def send(self, body: object, descriptor: int = NO_DESCRIPTOR) -> None:
@@ -88,10 +98,17 @@ class Channel(Generic[Received]):
     def look(self) -> list[Received]:
         """As receive(), but what is read stays there, and is there again, until `forget` is called.
 
-        If this process dies in between, whoever comes after it reads it once more.
+        If this process dies in between, whoever comes after it reads it once more. A frame larger than one look is the
+        exception: it is read piece by piece, and lost with this process. Only what a spawner says at its start is so
+        large, and without it nothing is built upon that spawner.
         """
+        if self._buffer:
+            return self.receive()
         data = self._read(self._socket, socket.MSG_PEEK)
         frames = self._frames(data)
+        if not frames and len(data) >= READ_SIZE:
+            self._buffer = b""
+            return self.receive()
         self._peeked = len(data) - len(self._buffer)
         self._buffer = b""  # a part of a frame is read again when there is more of it
         return frames
@@ -117,26 +134,28 @@ class Channel(Generic[Received]):
             data = self._buffer + data
         elif int.from_bytes(data[:LENGTH], "big") == len(data) - LENGTH:
             # Nearly always: one frame, and all of it.
+            self.is_in_part = False
             return [self._decoded(data[LENGTH:])]
         frames: list[Received] = []
-        if int.from_bytes(data[:LENGTH], "big") > _LARGEST_FRAME:
-            raise ChannelClosed("what came is not a frame")
         start, end = 0, len(data)
         while end - start >= LENGTH:
             body = start + LENGTH
-            after = body + int.from_bytes(data[start:body], "big")
-            if after > end:
+            size = int.from_bytes(data[start:body], "big")
+            if size > self._largest:
+                raise NotAFrame(f"a frame of {size} bytes, where {self._largest} is the most")
+            if body + size > end:
                 break
-            frames.append(self._decoded(data[body:after]))
-            start = after
+            frames.append(self._decoded(data[body : body + size]))
+            start = body + size
         self._buffer = data[start:]
+        self.is_in_part = start < end
         return frames
 
     def _decoded(self, body: bytes) -> Received:
         try:
             return self._decode(body)
-        except DecodeError as error:
-            raise ChannelClosed(f"a frame that cannot be read: {error}") from error
+        except (DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise NotAFrame(f"a frame that cannot be read: {error}") from error
 
     def all_read(self) -> bool:
         """Whether the other side has read all that was sent (Linux alone: SIOCOUTQ of a Unix socket)."""

@@ -29,8 +29,9 @@ _PORTS = struct.Struct("!HH")
 _REST_OF_ID = struct.Struct("=III")
 _NO_COOKIE = 0xFFFFFFFF
 _ANY_STATE = 0xFFFFFFFF
-# struct inet_diag_msg: state; after the id (48 bytes) the time of a timer, then how much is unread.
-_MESSAGE = struct.Struct("=xBxx48x4xI12x")
+# struct inet_diag_msg: state; after the id (48 bytes) the time of a timer, then how much is unread; behind how much is
+# unsent, and the user, the socket's inode.
+_MESSAGE = struct.Struct("=xBxx48x4xI8xI")
 _ATTRIBUTE = struct.Struct("=HH")  # struct nlattr: length, type
 
 # struct tcp_info (linux/tcp.h), in milliseconds: tcpi_last_data_sent, tcpi_last_ack_sent, tcpi_last_data_recv. Of a
@@ -96,18 +97,46 @@ class Diagnostics:
         Raises:
             OSError: the kernel does not answer.
         """
+        answer = self._ask(endpoints, interface)
+        if answer is None:
+            return None
+        state, unread, _ = _MESSAGE.unpack_from(answer, _HEADER.size)
+        sent, received = _times(answer)
+        return Sight(state in _CLOSED_BY_THE_CLIENT, sent, received, unread) if state in _CONNECTED else None
+
+    def inode_of(self, endpoints: Endpoints) -> int | None:
+        """The inode of a connection's socket, by which proc_pid_fd(5) shows who has it open.
+
+        Returns:
+            None if there is no such connection, or nobody has it open.
+
+        Raises:
+            OSError: the kernel does not answer.
+        """
+        answer = self._ask(endpoints, 0)
+        return None if answer is None else int(_MESSAGE.unpack_from(answer, _HEADER.size)[2]) or None
+
+    def _ask(self, endpoints: Endpoints, interface: int) -> bytes | None:
         # The kernel answers before send(2) returns.
         self._socket.send(_question(endpoints, interface))
         answer = self._socket.recv(8192, socket.MSG_DONTWAIT)
-        kind = _HEADER.unpack_from(answer)[1]
-        if kind == _NLMSG_ERROR:
-            error = -_ERROR.unpack_from(answer, _HEADER.size)[0]
-            if error == errno.ENOENT:
-                return None
-            raise OSError(error, os.strerror(error))
-        state, unread = _MESSAGE.unpack_from(answer, _HEADER.size)
-        sent, received = _times(answer)
-        return Sight(state in _CLOSED_BY_THE_CLIENT, sent, received, unread) if state in _CONNECTED else None
+        if _HEADER.unpack_from(answer)[1] != _NLMSG_ERROR:
+            return answer
+        error = -_ERROR.unpack_from(answer, _HEADER.size)[0]
+        if error == errno.ENOENT:
+            return None
+        raise OSError(error, os.strerror(error))
+
+
+def inode_of_connection(endpoints: Endpoints) -> int | None:
+    """The inode of a TCP connection's socket; None if there is none, or the system does not tell."""
+    if endpoints.family is Family.UNIX:
+        return None
+    try:
+        with Diagnostics() as diagnostics:
+            return diagnostics.inode_of(endpoints)
+    except OSError:
+        return None
 
 
 def _question(endpoints: Endpoints, interface: int) -> bytes:

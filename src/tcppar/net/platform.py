@@ -35,6 +35,7 @@ class Features(Struct, frozen=True):
         tells_unread: a Unix socket tells what the other side has not read, and that it was closed with something
             unread (unix(7)): who has read an offer need not say so.
         socket_diagnostics: the kernel tells of connections that other processes have (sock_diag(7)).
+        pidfds: a process can be looked at and signalled without mistaking it for another (pidfd_open(2), proc(5)).
         inherited_options: a connection has the TCP options of its listener from the start.
     """
 
@@ -45,6 +46,7 @@ class Features(Struct, frozen=True):
     credentials: bool
     tells_unread: bool
     socket_diagnostics: bool
+    pidfds: bool
     inherited_options: bool
     fast_calls: bool
     fast_spawn: bool
@@ -67,11 +69,20 @@ def detect(environ: Mapping[str, str] = os.environ) -> Features:
         credentials=linux and hasattr(socket, "SO_PASSCRED"),
         tells_unread=linux,
         socket_diagnostics=linux,
+        pidfds=linux and _names_processes(),
         inherited_options=linux,
         fast_calls=linux,
         fast_spawn=linux,
         shared_descriptors=linux and os.uname().machine in _CLONE,
     )
+
+
+def _names_processes() -> bool:
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False  # an old kernel, or a filter of system calls that does not know this one
+    return os.path.exists(f"/proc/{os.getpid()}/stat")
 
 
 def become_subreaper() -> bool:

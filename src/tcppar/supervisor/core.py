@@ -1,5 +1,6 @@
 """What all parts of the supervisor share: the time, the waiter, the deadlines, the table, the way to the log."""
 
+import os
 import time
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +17,7 @@ from tcppar.settings import LogFormat
 
 if TYPE_CHECKING:
     from tcppar.supervisor.child_log import ChildLog
+    from tcppar.supervisor.enforcer import Enforcer
     from tcppar.supervisor.ledger import Ledger
 
 
@@ -72,12 +74,16 @@ class Core:
     timers: Timers = field(default_factory=Timers)
     throttle: Throttle = field(default_factory=Throttle)
     counters: Counters = field(default_factory=Counters)
+    enforcer: "Enforcer" = field(init=False)
+    """Ends the processes of connections; whoever makes the parts sets it."""
     ledger: "Ledger | None" = None
     """The books for whoever comes after this supervisor, if anybody does."""
     unsettled: list["Forgets"] = field(default_factory=list)
     """What was read in this pass and is to be let go of when its consequences are written."""
     child_logs: set["ChildLog"] = field(default_factory=set)
     """Those that can still bring something."""
+    adoptive_parents: set[int] = field(default_factory=lambda: {os.getpid()})
+    """Whose children the orphans of spawners become: ours; the keeper's, if a supervisor before us has started them."""
     workers_hired: int = 0
     short_of_descriptors: bool = False
     """No descriptor, buffer or memory was left for an accept: no listener is watched until the next try."""

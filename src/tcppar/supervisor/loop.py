@@ -14,6 +14,7 @@ from tcppar.events import Listening, Recovered, Reloaded, ReloadFailed, Stopped,
 from tcppar.policy.strikes import Verdict
 from tcppar.settings import ServerSettings
 from tcppar.supervisor.core import Core
+from tcppar.supervisor.enforcer import Enforcer
 from tcppar.supervisor.heritage import Heritage
 from tcppar.supervisor.ledger import Ledger, new_books
 from tcppar.supervisor.lifeline import Lifeline
@@ -81,6 +82,7 @@ class Supervisor:
         self._lifeline = lifeline
         self._table = Table(core)
         self._reaper = Reaper(core, self._table)
+        core.enforcer = Enforcer(core, self._table, self._reaper)
         self._services: dict[str, Service] = {}
         self._leaving: list[Service] = []
         self._phase = Phase.STARTING
@@ -372,7 +374,12 @@ class Supervisor:
                 self._leaving.remove(service)
                 service.dismiss()
         stopping = self._phase in (Phase.DRAINING, Phase.TERMINATING, Phase.KILLING)
-        if stopping and not self._leaving and all(service.finished for service in self._services.values()):
+        if (
+            stopping
+            and not self._leaving
+            and not self._core.enforcer
+            and all(service.finished for service in self._services.values())
+        ):
             self._for_all(Service.dismiss)
             self._dismiss()
         if self._phase is Phase.DISMISSING and not self._reaper.spawners and not self._core.child_logs:

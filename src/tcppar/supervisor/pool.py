@@ -2,25 +2,27 @@
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from tcppar.config import ServiceConfig, child_plan
-from tcppar.events import SpawnerDied, SpawnerStarted
+from tcppar.events import GivenUp, SpawnerDied, SpawnerStarted
 from tcppar.net import channel as channels
 from tcppar.policy import growth
 from tcppar.policy.strikes import Backoff
 from tcppar.records import Busy, ChildPlan, Ended, Failed, Ready, Refused, Report, StderrMode, Taken
+from tcppar.supervisor.answers import AnswerWatch, Debt
 from tcppar.supervisor.child_log import ChildLog
 from tcppar.supervisor.heritage import PoolRecord, WorkerRecord
 from tcppar.supervisor.spawner_process import MOST_OFFERS, SpawnerProcess
 from tcppar.supervisor.table import Connection, Table
-from tcppar.supervisor.taker import Taker, TakerState
+from tcppar.supervisor.taker import Misconduct, Taker, TakerState
 
 if TYPE_CHECKING:
     from tcppar.supervisor.core import Core
@@ -28,6 +30,12 @@ if TYPE_CHECKING:
 
 _RESTART_FIRST_DELAY = 0.05
 _RESTART_LONGEST_DELAY = 5.0
+# A program on a slow disk may take seconds to start, and its spawner waits for it.
+_SPAWNERS_PATIENCE = 10.0
+# A spawner whose channel is closed ends by itself, unless it has children: those go on, and are ours to look after.
+_AFTER_LOSS = 0.5
+_STOP_PAUSE = 0.02
+_LONGEST_QUOTE = 200
 
 
 # Members of an enum are looked up slowly: this one is asked for at every hand-over.
@@ -44,6 +52,12 @@ class PoolOwner(Protocol):
     def end(self, connection: Connection, ended: Ended) -> None: ...
     def end_untaken(self, connection: Connection, ended: Ended) -> None: ...
     def offer_again(self, connection: Connection) -> None: ...
+
+
+def expect(fits: bool, report: Report) -> None:
+    """Raise Misconduct unless a report fits what is known."""
+    if not fits:
+        raise Misconduct(f"it has reported what cannot be so: {str(report)[:_LONGEST_QUOTE]}")
 
 
 class Pool:
@@ -82,6 +96,7 @@ class Pool:
         self._retired = False
         self._restart = Backoff(_RESTART_FIRST_DELAY, _RESTART_LONGEST_DELAY)
         self._may_start_at = 0.0
+        self.answers = AnswerWatch(core, self._debts, self.give_up)
         self._processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._child_log: ChildLog | None = None
         if former is None and config.settings.stderr is StderrMode.LOG:
@@ -234,26 +249,80 @@ class Pool:
         self._core.timers.at(self._may_start_at, partial(setattr, self, "may_be_small", True))
 
     def on_report(self, taker: Taker, report: Report) -> None:
-        """A spawner reports."""
+        """A spawner reports.
+
+        Raises:
+            Misconduct: it tells of what was not asked of it.
+        """
         if isinstance(report, Taken):
+            expect(report.number in taker.offered, report)
             self._owner.on_taken(taker, report)
         elif isinstance(report, Ended):
+            expect(report.number in taker.children, report)
             connection = taker.children.pop(report.number)
             self._owner.end(connection, report)
             if self._child_log is not None:
                 self._child_log.on_end(connection.pid)
-        elif isinstance(report, Ready):
-            if taker.state is TakerState.STARTING:
-                taker.state = TakerState.READY
-            self.sources = report.sources
-            self._core.structure_changed()
-            self._restart.succeed()
-            self.may_be_small = True
-            self._on_spawner_ready()
-        elif isinstance(report, Refused):
-            self._first(report)
-        elif isinstance(report, Busy | Failed):
+        elif isinstance(report, Busy):
+            expect(report.number in taker.offered and report.attempt == taker.offered[report.number].attempts, report)
             self._owner.on_not_taken(taker.offered.pop(report.number), report)
+        elif isinstance(report, Failed):
+            expect(report.number in taker.offered, report)
+            self._owner.on_not_taken(taker.offered.pop(report.number), report)
+        elif isinstance(report, Ready):
+            expect(not taker.began, report)
+            self._spawner_began(taker, report)
+        elif isinstance(report, Refused):
+            expect(not taker.began, report)
+            taker.began = True
+            self._first(report)
+        else:
+            expect(False, report)
+
+    def _spawner_began(self, taker: Taker, ready: Ready) -> None:
+        taker.began = True
+        if taker.state is TakerState.STARTING:
+            taker.state = TakerState.READY
+        self.sources = ready.sources
+        self._core.structure_changed()
+        self._restart.succeed()
+        self.may_be_small = True
+        self._on_spawner_ready()
+
+    # Those who do not do what they should.
+
+    def _debts(self) -> Iterator[Debt]:
+        """The answers that are owed."""
+        for spawner in self.spawners:
+            if spawner.offered and not spawner.given_up:
+                first = next(iter(spawner.offered.values()))
+                matter = first.number, first.attempts
+                yield Debt(spawner, matter, first.offered_at, _SPAWNERS_PATIENCE, "it does not answer")
+
+    def give_up(self, taker: Taker, reason: str) -> None:
+        """End one that does not answer, or says what cannot be so. Its children go on; another comes in its place."""
+        if not taker.given_up:
+            taker.given_up = True
+            self._core.structure_changed()
+            self._core.log.emit(
+                GivenUp(service=self._owner.name, role=self.role_of(taker), pid=taker.pid, reason=reason)
+            )
+        taker.send_signal(signal.SIGKILL)
+        self._core.timers.at(self._core.later(_AFTER_LOSS), partial(self._make_sure, taker))
+
+    def role_of(self, taker: Taker) -> str:
+        """What it is called in the log."""
+        return "spawner"
+
+    def _make_sure(self, taker: Taker) -> None:
+        """A signal can be lost for want of a descriptor."""
+        if taker in self.spawners:
+            taker.send_signal(signal.SIGKILL)
+            self._core.timers.at(self._core.later(_AFTER_LOSS), partial(self._make_sure, taker))
+
+    def on_stopped(self, spawner: SpawnerProcess) -> None:
+        """Somebody has stopped it (SIGSTOP): let it go on, but not in a race with whoever does so again and again."""
+        self._core.timers.at(self._core.later(_STOP_PAUSE), partial(spawner.send_signal, signal.SIGCONT))
 
     def _on_spawner_ready(self) -> None:
         self._first(None)
@@ -265,7 +334,11 @@ class Pool:
 
     def on_channel_closed(self, taker: Taker) -> None:
         """A spawner is ending unasked. What it did not answer is settled when it is reaped, not before: until
-        then a child of its making could still be on the way."""
+        then a child of its making could still be on the way.
+
+        Should it not end, it is ended: what it cannot tell us any more, its children's ends, would never be known.
+        """
+        self._core.timers.at(self._core.later(_AFTER_LOSS), partial(self._make_sure, taker))
 
     def on_exit(self, spawner: SpawnerProcess, outcome: str) -> None:
         """A spawner was reaped, and what it had said is read. Its children are not its any more."""

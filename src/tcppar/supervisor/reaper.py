@@ -1,18 +1,18 @@
 """Every process that ends as our child: spawners, orphans of spawners that died, and strangers (we may be pid 1)."""
 
 import os
-import signal
 import struct
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from tcppar.child import control_file
+from tcppar.net import processes
 from tcppar.policy import outcome
+from tcppar.policy.life import State
 from tcppar.records import ChildPlan, Ended, Report, Taken
 from tcppar.supervisor.heritage import PoolRecord
-from tcppar.supervisor.service import signal_group
 from tcppar.supervisor.spawner_process import SpawnerProcess
 from tcppar.supervisor.table import Connection, Table
 from tcppar.supervisor.taker import Taker
@@ -26,6 +26,8 @@ _ORPHAN_PERIOD = 1.0
 EXIT_NEWS = struct.Struct("<iid")
 """Process, status as waitpid(2) gives it, seconds of processor time: what one process tells another of an end."""
 _MOST_NEWS = 1024
+_MOST_AT_ONCE = 4096
+_REMEMBERED = 1024
 
 
 class SpawnerPool(Protocol):
@@ -36,6 +38,8 @@ class SpawnerPool(Protocol):
     def describe(self, *, in_force: bool) -> PoolRecord: ...
     def on_report(self, taker: Taker, report: Report) -> None: ...
     def on_exit(self, spawner: SpawnerProcess, outcome: str) -> None: ...
+    def on_stopped(self, spawner: SpawnerProcess) -> None: ...
+    def give_up(self, taker: Taker, reason: str) -> None: ...
 
 
 class Reaper:
@@ -47,7 +51,9 @@ class Reaper:
         self._control_files: dict[int, str] = {}
         self._spawners: dict[int, tuple[SpawnerPool, SpawnerProcess]] = {}
         self._others: dict[int, Callable[[int], None]] = {}
-        self._adoptive_parent: int | None = None
+        self._orphans: dict[int, Connection] = {}
+        # How those have ended whom nobody knew: an orphan can be reaped before the spawner that has left it.
+        self._unknown: OrderedDict[int, Ended] = OrderedDict()
 
     def expect_other(self, pid: int, on_exit: Callable[[int], None]) -> None:
         """Another child of ours: `on_exit` gets its status, as waitpid(2) gives it."""
@@ -70,7 +76,7 @@ class Reaper:
             news: the descriptor of a pipe that brings them (`EXIT_NEWS`).
             parent: the process that orphans come to.
         """
-        self._adoptive_parent = parent
+        self._core.adoptive_parents.add(parent)
         _News(news, self._core, self.note_end)
 
     def expect(self, pool: SpawnerPool, spawner: SpawnerProcess) -> None:
@@ -84,23 +90,33 @@ class Reaper:
 
     def reap(self) -> None:
         """Take all that have ended. After SIGCHLD, of which several may have come as one."""
-        while True:
+        for _ in range(_MOST_AT_ONCE):
             try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
+                pid, status, usage = os.wait4(-1, os.WNOHANG | os.WUNTRACED)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
-            self.note_end(pid, status, usage.ru_utime + usage.ru_stime)
+            if not os.WIFSTOPPED(status):
+                self.note_end(pid, status, usage.ru_utime + usage.ru_stime)
+            elif (entry := self._spawners.get(pid)) is not None:
+                entry[0].on_stopped(entry[1])
+        # Orphans can be stopped and continued faster than that is taken note of: others are to be served too.
+        self._core.timers.at(self._core.now, self.reap)
 
     def note_end(self, pid: int, status: int | None, cpu_seconds: float) -> None:
         """A process has ended and is reaped. Its status is None where nobody knows it."""
         if (entry := self._spawners.pop(pid, None)) is not None:
             self._spawner_ended(*entry, status)
-        elif (connection := self._table.of_pid(pid)) is not None:
+        elif (connection := self._orphans.get(pid)) is not None:
             self._orphan_ended(connection, Ended(0, status, cpu_seconds, None))
-        elif (on_exit := self._others.pop(pid, None)) is not None and status is not None:
-            on_exit(status)
+        elif (on_exit := self._others.pop(pid, None)) is not None:
+            if status is not None:
+                on_exit(status)
+        else:
+            self._unknown[pid] = Ended(0, status, cpu_seconds, None)
+            if len(self._unknown) > _REMEMBERED:
+                self._unknown.popitem(last=False)
 
     def find_the_lost(self) -> None:
         """After taking over: spawners that died when nobody was there to note it."""
@@ -108,6 +124,7 @@ class Reaper:
             self.note_end(pid, None, 0.0)
 
     def _spawner_ended(self, pool: SpawnerPool, spawner: SpawnerProcess, status: int | None) -> None:
+        spawner.is_reaped = True
         spawner.read_to_the_end()
         if self._core.features.subreaper:
             self._find_unreported(pool, spawner)
@@ -127,11 +144,45 @@ class Reaper:
             if (pid := self.child_of(connection)) is not None:
                 pool.on_report(spawner, Taken(connection.number, pid, 0.0))
 
+    # Whose processes are whose.
+
+    @property
+    def adoptive_parents(self) -> set[int]:
+        """Whose children orphans become."""
+        return self._core.adoptive_parents
+
+    def own_processes(self) -> set[int]:
+        """Children of ours, or of the keeper's, that belong to no connection."""
+        return {*self._core.adoptive_parents, *self._spawners, *self._others}
+
+    @property
+    def orphans(self) -> dict[int, Connection]:
+        """Processes that have a connection and whose spawner is dead."""
+        return self._orphans
+
+    @staticmethod
+    def user_of(connection: Connection) -> int:
+        """The user that a connection's processes were made as."""
+        identity = connection.service.config.identity
+        return os.getuid() if identity is None else identity.uid
+
+    def give_up_holder(self, connection: Connection, reason: str) -> None:
+        """Nobody tells of the end of a connection's process: end the spawner that should."""
+        maker = 0 if connection.holder is None else connection.holder.maker_pid
+        if (entry := self._spawners.get(maker)) is not None:
+            entry[0].give_up(entry[1], reason)
+
     def _own_children(self) -> list[int]:
         """Processes that can be orphans of our spawners."""
-        adopted = [] if self._adoptive_parent is None else _children_of(self._adoptive_parent)
-        # We are the adoptive parent's child too, and have every connection open.
-        return [pid for pid in (*_children_of(os.getpid()), *adopted) if pid != os.getpid()]
+        known = {*self.own_processes(), *self._orphans}
+        return [
+            pid
+            for pid in processes.numbers()
+            if pid not in known
+            and (process := processes.look(pid)) is not None
+            and process.lives
+            and process.parent in self._core.adoptive_parents
+        ]
 
     def child_of(self, connection: Connection) -> int | None:
         """The process that serves a connection, though nobody has told of it; None if there is none.
@@ -141,13 +192,19 @@ class Reaper:
         """
         variable = f"TCPPAR_CONNECTION_ID={self._table.id_of(connection)}".encode()
         inode = _inode(connection)
-        found = (pid for pid in self._own_children() if pid not in self._spawners and not self._table.is_open(pid))
-        return next((pid for pid in found if variable in _environment_of(pid) or _has_socket(pid, inode)), None)
+        return next(
+            (
+                pid
+                for pid in self._own_children()
+                if variable in processes.environment_of(pid) or inode in processes.sockets_of(pid)
+            ),
+            None,
+        )
 
     @staticmethod
     def has_open(pid: int, connection: Connection) -> bool:
         """Whether a process has a connection, of which we have a copy; False if that may not be seen."""
-        return _has_socket(pid, _inode(connection))
+        return _inode(connection) in processes.sockets_of(pid)
 
     def _orphan_ended(self, connection: Connection, ended: Ended) -> None:
         # It may be that its spawner is dead and not reaped yet, or that it is a worker that has told of the end: then
@@ -157,18 +214,23 @@ class Reaper:
             if self._table.get(connection.number) is not connection:
                 return
             holder.children.pop(connection.number, None)
+        self._orphans.pop(connection.pid, None)
         if (path := self._control_files.pop(connection.number, None)) is not None:
             control_file.remove(path)
         connection.service.end(connection, ended)
 
     def look_after(self, connection: Connection) -> None:
         """An orphan that is now our child is waited for; any other is asked for from time to time."""
-        if connection.ended_by is not None:
-            signal_group(connection, signal.SIGTERM)  # the spawner may have been dead when it was asked to
+        self._orphans[connection.pid] = connection
         try:
             os.waitid(os.P_PID, connection.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
+            if (ended := self._unknown.pop(connection.pid, None)) is not None:
+                self._orphan_ended(connection, ended)
+                return
             self._ask_for(connection)
+        if connection.ended_by is not None and connection.state is State.TAKEN:
+            connection.service.end_by(connection, connection.ended_by)
 
     def _ask_for(self, connection: Connection) -> None:
         if self._table.get(connection.number) is not connection:
@@ -218,29 +280,5 @@ def _lives(pid: int) -> bool:
     return True
 
 
-def _children_of(pid: int) -> list[int]:
-    """Process ids of a process's children (proc(5)); none where the system does not list them."""
-    try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-
-
 def _inode(connection: Connection) -> int | None:
     return None if connection.descriptor is None else os.fstat(connection.descriptor).st_ino
-
-
-def _has_socket(pid: int, inode: int | None) -> bool:
-    """Whether a process has a socket open (proc_pid_fd(5)); False if it may not be seen, or has ended."""
-    try:
-        return any(os.readlink(link.path) == f"socket:[{inode}]" for link in os.scandir(f"/proc/{pid}/fd"))
-    except OSError:
-        return False
-
-
-def _environment_of(pid: int) -> set[bytes]:
-    """The environment that a process was started with; empty if it may not be seen, or it has ended."""
-    try:
-        return set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
-    except OSError:
-        return set()

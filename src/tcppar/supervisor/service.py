@@ -1,10 +1,6 @@
 """One service: its acceptors, its spawners, and the connections on their way from the ones to the others."""
 
-import errno
-import os
-import signal
 from collections import deque
-from functools import partial
 
 from tcppar.config import ServiceConfig
 from tcppar.net.listener import Accepted
@@ -205,6 +201,8 @@ class Service:
             assert connection.state is _WAITING
             connection.state = _OFFERED
             connection.offered_at = self._core.now
+            if not pool.answers.on:
+                pool.answers.begin()
 
     def on_taken(self, taker: Taker, taken: Taken) -> None:
         """A connection has a child, or a worker."""
@@ -295,6 +293,8 @@ class Service:
 
     def _end(self, connection: Connection, ended: Ended) -> None:
         self.active -= 1
+        if connection.ended_by is not None:
+            self._core.enforcer.on_end(connection)
         if self.linger is not None and connection.descriptor is not None:
             descriptor, connection.descriptor = connection.descriptor, None
             self._lingering.begin(descriptor, self.linger)
@@ -324,7 +324,7 @@ class Service:
         self._watch_lifetimes()
 
     def end_by(self, connection: Connection, rule: EndedBy) -> None:
-        """End a connection by a rule: SIGTERM to its child's process group, and SIGKILL after kill_timeout."""
+        """End a connection by a rule: SIGTERM to its processes, and SIGKILL after kill_timeout."""
         if connection.ended_by is None:
             connection.ended_by = rule
             if self._core.ledger is not None:
@@ -336,9 +336,7 @@ class Service:
             self._refuse(connection, connection.ended_by)
 
     def _end_now(self, connection: Connection) -> None:
-        signal_group(connection, signal.SIGTERM)
-        deadline = self._core.later(self._config.settings.kill_timeout)
-        self._core.timers.at(deadline, partial(_kill_if_open, connection))
+        self._core.enforcer.end(connection, self._config.settings.kill_timeout)
 
     # Stopping.
 
@@ -368,7 +366,8 @@ class Service:
         self.linger = None
         self._lingering.give_up()
         for connection in self._table.of_service(self):
-            _kill_if_open(connection)
+            if connection.state is State.TAKEN:
+                self._core.enforcer.kill(connection)
 
     @property
     def finished(self) -> bool:
@@ -385,25 +384,3 @@ def options_of(config: ServiceConfig) -> ListenerOptions:
     """What the listeners of a service are opened with."""
     settings = config.settings
     return ListenerOptions(settings.backlog, keepalive=settings.keepalive, nodelay=settings.nodelay)
-
-
-def signal_group(connection: Connection, number: signal.Signals) -> None:
-    """Send a signal to the process group of a connection's child.
-
-    Its spawner does it, for only the parent of a process that is not reaped knows that the number is still its own;
-    for an orphan that is us, or nobody.
-    """
-    holder = connection.holder
-    if holder is not None and holder.can_deliver:
-        holder.deliver(connection, number)
-    elif holder is None:
-        try:
-            os.killpg(connection.pid, number)
-        except OSError as error:
-            # Gone already, or not ours to signal: its end is noticed all the same.
-            assert error.errno in (errno.ESRCH, errno.EPERM)
-
-
-def _kill_if_open(connection: Connection) -> None:
-    if connection.state is State.TAKEN:
-        signal_group(connection, signal.SIGKILL)

@@ -30,6 +30,7 @@ class SpawnerProcess(Taker):
     def __init__(self, owner: TakerOwner, core: "Core", end: socket.socket, pid: int) -> None:
         super().__init__(owner, core, end)
         self.pid = pid
+        self.is_reaped = False
         core.waiter.register(self)
 
     @classmethod
@@ -60,9 +61,28 @@ class SpawnerProcess(Taker):
         """Let it send a signal to the process group of one of its children."""
         self.post(Deliver(connection.number, number))
 
+    @property
+    def maker_pid(self) -> int:
+        """Itself, until it is reaped."""
+        return 0 if self.is_reaped else self.pid
+
+    @property
+    def lawful_parents(self) -> set[int]:
+        """We, or a keeper that has inherited it."""
+        return self._core.adoptive_parents
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to it. Its process id is of our own making, and nobody else's before it is reaped."""
+        if self.is_reaped:
+            return
+        if self._core.features.pidfds:
+            super().send_signal(number)
+        else:
+            os.kill(self.pid, number)
+
     def kill(self) -> None:
-        """End it at once. Only before it is reaped, so that the number cannot be another's."""
-        os.kill(self.pid, signal.SIGKILL)
+        """End it at once."""
+        self.send_signal(signal.SIGKILL)
 
 
 # Isolated (-I), without the site packages' start-up costs (-S): only the two folders that a spawner needs. msgspec

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from tcppar.net import calls
+from tcppar.net import calls, processes
 from tcppar.net.calls import NO_DESCRIPTOR
-from tcppar.net.channel import Channel, ChannelClosed
+from tcppar.net.channel import Channel, ChannelClosed, NotAFrame
+from tcppar.net.processes import Process
+from tcppar.policy import faults
+from tcppar.policy.faults import Remedy
 from tcppar.records import Busy, Ended, Failed, Offer, Order, Report, Retire, Taken
 from tcppar.supervisor.heritage import TakerRecord, inode_of
 from tcppar.supervisor.table import Connection
@@ -29,13 +32,29 @@ class TakerState(Enum):
     LOST = "its channel is closed"
 
 
+class Misconduct(Exception):
+    """A report does not fit what the supervisor knows: whoever sent it is not to be believed any more."""
+
+
 class TakerOwner(Protocol):
-    """Whoever answers for it."""
+    """Whoever answers for it. `on_report` raises Misconduct."""
 
     def on_report(self, taker: "Taker", report: Report) -> None: ...
     def on_channel_closed(self, taker: "Taker") -> None: ...
+    def give_up(self, taker: "Taker", reason: str) -> None: ...
 
 
+# The names of all files that a large program is made of; other reports are a few dozen bytes.
+_LARGEST_REPORT = 1 << 22
+# The rest of a frame comes as soon as there is room for it: who has sent a part alone for so long sends no frames.
+_LONGEST_PART = 1.0
+# With books, what has come in part stays to be read, and would end every wait at once.
+_PART_PAUSE = 0.01
+_SHORTAGE_PAUSE = 0.05
+# A dead one's last words are read in spite of so many failures; and no more of them than a socket's buffer can hold:
+# a process that it left behind may go on to write.
+_MOST_FAILURES = 8
+_MOST_READS = 64
 # It reads again when it has made the child it is at: some milliseconds at the most.
 _FULL_CHANNEL_PAUSE = 0.005
 
@@ -55,6 +74,8 @@ class Taker:
         offered: connections it was asked to take, by number, not answered yet.
         children: connections that it has, or whose child it has made, by number.
         leaving: whether it was told to end, or has said that it does.
+        began: whether it has ever been ready.
+        given_up: whether it is being ended, for it does not do what it should.
     """
 
     def __init__(self, owner: TakerOwner, core: "Core", end: socket.socket) -> None:
@@ -64,8 +85,14 @@ class Taker:
         self.pid = 0
         self.offered: dict[int, Connection] = {}
         self.children: dict[int, Connection] = {}
-        self._channel: Channel[list[Report]] = Channel(end, _decoder, calls.of(core.features))
+        self._channel: Channel[list[Report]] = Channel(end, _decoder, calls.of(core.features), largest=_LARGEST_REPORT)
         self.leaving = False
+        self.began = False
+        self.given_up = False
+        self._muted = False
+        self._resting = False
+        self._part_since: float | None = None
+        self._failures = 0
         self.left_unread = False
         self._may_repeat = False
         self._outbox: deque[tuple[Order, socket.socket | None]] = deque()
@@ -152,24 +179,99 @@ class Taker:
         For the sake of a next supervisor, it is let go of only when what it led to is written (`Core.unsettled`).
         """
         try:
-            if self._core.ledger is None:
-                batches = self._channel.receive()
-            else:
-                self._channel.forget()
-                self._core.unsettled.append(self._channel)
-                batches = self._channel.look()
+            batches = self._receive()
         except BlockingIOError:
             return False
-        except (ChannelClosed, OSError) as error:
+        except NotAFrame as error:
+            return self._misbehaved(str(error))
+        except (ChannelClosed, ConnectionResetError) as error:
             self.lose_channel(unread=isinstance(error, ConnectionResetError))
             return False
+        except OSError as error:
+            return self._receive_failed(error)
+        self._failures = 0
+        if not self._muted and not self._take(batches):
+            return True
+        if self._channel.is_in_part or self._part_since is not None:
+            self._on_part(came=bool(batches))
+        return True
+
+    def _receive(self) -> list[list[Report]]:
+        if self._core.ledger is None:
+            return self._channel.receive()
+        self._channel.forget()
+        self._core.unsettled.append(self._channel)
+        return self._channel.look()
+
+    def _take(self, batches: list[list[Report]]) -> bool:
+        """Act upon reports; False if one of them cannot be so."""
         on_report = self._owner.on_report
-        for batch in batches:
-            for report in batch:
-                if not self._may_repeat or self._is_news(report):
-                    on_report(self, report)
+        try:
+            for batch in batches:
+                if not batch:
+                    raise Misconduct("it has sent a report of nothing")
+                for report in batch:
+                    if not self._may_repeat or self._is_news(report):
+                        on_report(self, report)
+        except Misconduct as error:
+            self._misbehaved(str(error))
+            return False
         self._may_repeat = False
         return True
+
+    def _misbehaved(self, what: str) -> bool:
+        """It says what cannot be so. From now on its words are read and mean nothing, until it has ended: how its
+        channel ends tells whether it has read its last offer.
+        """
+        if self._muted:
+            # Not even frames: nothing is to be known from it.
+            self.lose_channel()
+        else:
+            self._muted = True
+            self._owner.give_up(self, what)
+        return False
+
+    def _receive_failed(self, error: OSError) -> bool:
+        """A shortage passes; anything else is the end of the channel."""
+        self._failures += 1
+        number = error.errno or 0
+        if faults.of_spawn(number) is not Remedy.BACK_OFF:
+            self.lose_channel()
+        else:
+            self._core.fault(("receive", number), "recv", number, "tried again until it works")
+            self._rest(_SHORTAGE_PAUSE)
+        return False
+
+    def _on_part(self, *, came: bool) -> None:
+        """A part of a frame is there, or was: the rest must follow soon."""
+        if not self._channel.is_in_part:
+            self._part_since = None
+        elif self._part_since is None or came:
+            self._part_since = self._core.now
+            self._rest(_PART_PAUSE)
+        elif self._core.now - self._part_since > _LONGEST_PART:
+            self._misbehaved("it has sent a part of a report, and not the rest")
+        else:
+            self._rest(_PART_PAUSE)
+
+    def _rest(self, seconds: float) -> None:
+        """Do not read for a while."""
+        if not self._resting and self.state is not TakerState.LOST:
+            self._resting = True
+            self._core.waiter.unregister(self)
+            self._core.timers.at(self._core.later(seconds), self._wake)
+
+    def _wake(self) -> None:
+        if self.state is TakerState.LOST:
+            return
+        self._resting = False
+        try:
+            self._core.waiter.register(self)
+        except OSError:
+            self._rest(_SHORTAGE_PAUSE)  # no memory to watch it with
+            return
+        if self._part_since is not None and not self._read() and self._channel.is_in_part:
+            self._on_part(came=False)
 
     def _is_news(self, report: Report) -> bool:
         """Whether a report was not acted upon by a supervisor that died before it could let go of it."""
@@ -185,9 +287,40 @@ class Taker:
         """It is dead: read what it still had to say. The end of the stream may never come: a process that it left
         behind may have a duplicate of its end.
         """
-        while self.state is not TakerState.LOST and self._read():
-            pass
+        for _ in range(_MOST_READS):
+            if self.state is TakerState.LOST or not (self._read() or 0 < self._failures < _MOST_FAILURES):
+                break
         self.lose_channel()
+
+    # Its process.
+
+    @property
+    def maker_pid(self) -> int:
+        """The process that makes the processes of the connections it has; 0 if that has ended."""
+        raise NotImplementedError
+
+    @property
+    def lawful_parents(self) -> set[int]:
+        """Who can be the parent of its own process, for the process to be the one that is meant."""
+        raise NotImplementedError
+
+    def process(self) -> Process | None:
+        """Its process, if the kernel says that it is the one that is meant; None where that cannot be known."""
+        if not self._core.features.pidfds or not self.pid:
+            return None
+        process = processes.look(self.pid)
+        return process if process is not None and process.parent in self.lawful_parents else None
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to its own process, if it can be named."""
+        try:
+            if (process := self.process()) is not None:
+                processes.send(process, number)
+        except OSError as error:
+            self._core.fault(("signal",), "signal a process", error.errno or 0, "tried again until it works")
+
+    def prepare_for_signal(self) -> None:
+        """A signal is about to be sent to the process that has one of its connections."""
 
     def retire(self) -> None:
         """Give it no more offers; it ends when it has no connection left."""
@@ -228,6 +361,7 @@ class Taker:
     def go_on(self, former: TakerRecord) -> None:
         """Take up what a supervisor before this one has left."""
         self.state = TakerState[former.state]
+        self.began = self.state is not TakerState.STARTING
         self.leaving = former.leaving
         self._may_repeat = True
         for order, passed in former.outbox:
@@ -251,7 +385,8 @@ class Taker:
         self.left_unread = unread
         if self.state is not TakerState.LOST:
             self._core.structure_changed()
-            self._core.waiter.unregister(self)
+            if not self._resting:
+                self._core.waiter.unregister(self)
             self.state = TakerState.LOST
             for _, passed in self._outbox:
                 if passed is not None:

@@ -1,5 +1,7 @@
 """The workers of a service: one spawner that has loaded the handler, and the workers it is asked to make."""
 
+import signal
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tcppar.config import ServiceConfig
@@ -7,8 +9,9 @@ from tcppar.events import WorkerEnded, WorkerStarted
 from tcppar.net import channel as channels
 from tcppar.policy import outcome, staffing
 from tcppar.records import Busy, Ended, Failed, Leaving, Ready, Report, Taken
+from tcppar.supervisor.answers import Debt
 from tcppar.supervisor.heritage import PoolRecord, WorkerRecord
-from tcppar.supervisor.pool import Pool, PoolOwner
+from tcppar.supervisor.pool import Pool, PoolOwner, expect
 from tcppar.supervisor.spawner_process import SpawnerProcess
 from tcppar.supervisor.table import Connection, Table
 from tcppar.supervisor.taker import Taker, TakerState
@@ -22,6 +25,10 @@ _READY = TakerState.READY
 
 # How long our copy of a connection may stay open beside its worker's.
 _LONGEST_UNTAKEN = 0.01
+# Who is idle reads an offer at once; to fork a worker, and to tell of one's end, may take a spawner longer.
+_WORKERS_PATIENCE = 1.0
+_HIRE_PATIENCE = 10.0
+_END_PATIENCE = 3.0
 
 
 class WorkerPool(Pool):
@@ -184,6 +191,7 @@ class WorkerPool(Pool):
         self._core.structure_changed()
         number = self._core.number_of_next_worker()
         self.workers[number] = WorkerProcess.hired(self, self._core, number, spawner)
+        self._watch_answers()
         if len(self.workers) > self._bounds.least and not self._dismissals_watched:
             self._watch_dismissals()
 
@@ -212,66 +220,130 @@ class WorkerPool(Pool):
     # What they say.
 
     def on_report(self, taker: Taker, report: Report) -> None:
-        """A worker reports, or the spawner, of a worker."""
+        """A worker reports, or the spawner, of a worker.
+
+        Raises:
+            Misconduct: it tells of what was not asked of it, or of another's.
+        """
         if isinstance(taker, WorkerProcess):
             self._on_worker(taker, report)
-        elif isinstance(report, Taken):
-            if (worker := self.workers.get(report.number)) is not None:
-                worker.pid = report.pid
-                self._core.structure_changed()
-                self._core.log.emit(WorkerStarted(service=self._owner.name, pid=report.pid, workers=len(self.workers)))
-        elif isinstance(report, Ended):
-            self._worker_ended(report)
-        elif isinstance(report, Busy | Failed):
-            self._not_made(report)
+        elif isinstance(report, Taken | Ended | Busy | Failed):
+            # One that is not known any more had lost its channel and was forgotten with it.
+            worker = self.workers.get(report.number)
+            expect(worker is None or worker.spawner is taker, report)
+            expect(-self._core.workers_hired <= report.number < 0, report)
+            if worker is not None:
+                self._on_spawner(worker, report)
         else:
             super().on_report(taker, report)
 
+    def _on_spawner(self, worker: WorkerProcess, report: Taken | Ended | Busy | Failed) -> None:
+        if isinstance(report, Taken):
+            expect(worker.pid in (0, report.pid), report)
+            worker.pid = report.pid
+            self._core.structure_changed()
+            self._core.log.emit(WorkerStarted(service=self._owner.name, pid=report.pid, workers=len(self.workers)))
+        elif isinstance(report, Ended):
+            self._worker_ended(worker, report)
+        else:
+            self._not_made(worker, report)
+
     def _on_worker(self, worker: WorkerProcess, report: Report) -> None:
         if isinstance(report, Ended):
-            if self._child_log is not None:
-                self._child_log.on_conversation_end(worker.pid)
-            connection = worker.offered.pop(report.number, None)
-            if connection is not None:
-                self._owner.end_untaken(connection, report)
-            elif (connection := worker.children.pop(report.number, None)) is not None:
-                self._owner.end(connection, report)
-            else:
-                return  # it was an orphan, and noted as ended when it was reaped
-            worker.settle()
-            self._is_idle(worker)
+            expect(report.number in worker.offered or report.number in worker.children, report)
+            self._conversation_ended(worker, report)
         elif isinstance(report, Taken):
+            expect(report.number in worker.offered and not self._core.features.tells_unread, report)
             self._owner.on_taken(worker, report)
             worker.settle()
         elif isinstance(report, Busy):
-            self._owner.on_not_taken(worker.offered.pop(report.number), report)
+            # It could not receive a descriptor: its own table is full, which is no shortage of anybody else's.
+            expect(report.number in worker.offered and worker.leaving, report)
+            self._owner.offer_again(worker.offered.pop(report.number))
             worker.settle()
-            self._is_idle(worker)
         elif isinstance(report, Ready):
-            worker.pid = report.pid  # which its spawner tells too, but perhaps later
-            if worker.state is TakerState.STARTING:
-                worker.state = _READY
-                worker.began = True
-                self._core.structure_changed()
-                self._restart.succeed()
-                self._is_idle(worker)
-                self._ready_if_complete()
-        elif isinstance(report, Leaving):
+            # Its process id is told by its spawner too, but perhaps later.
+            expect(not worker.began and worker.pid in (0, report.pid) and report.pid > 0, report)
+            self._worker_began(worker, report)
+        else:
+            expect(isinstance(report, Leaving) and worker.state is not TakerState.RETIRING, report)
             worker.state = TakerState.RETIRING
             worker.leaving = True
             self._core.structure_changed()
 
-    def _not_made(self, report: Busy | Failed) -> None:
-        if (worker := self.workers.get(report.number)) is not None:
-            worker.lose_channel()
-            self._forget(worker)
+    def _conversation_ended(self, worker: WorkerProcess, ended: Ended) -> None:
+        if self._child_log is not None:
+            self._child_log.on_conversation_end(worker.pid)
+        connection = worker.offered.pop(ended.number, None)
+        if connection is not None:
+            self._owner.end_untaken(connection, ended)
+        else:
+            self._owner.end(worker.children.pop(ended.number), ended)
+        worker.settle()
+        self._is_idle(worker)
+
+    def _worker_began(self, worker: WorkerProcess, ready: Ready) -> None:
+        worker.pid = ready.pid
+        worker.began = True
+        if worker.state is TakerState.STARTING:
+            worker.state = _READY
+            self._core.structure_changed()
+            self._restart.succeed()
+            self._is_idle(worker)
+            self._ready_if_complete()
+
+    def _debts(self) -> Iterator[Debt]:
+        yield from super()._debts()
+        for worker in self.workers.values():
+            spawner = worker.spawner
+            if worker.state is TakerState.LOST:
+                what = f"it does not tell how worker pid {worker.pid} has ended"
+                yield Debt(spawner, worker.number, worker.lost_at, _END_PATIENCE, what)
+            elif worker.state is TakerState.STARTING:
+                yield Debt(spawner, worker.number, worker.hired_at, _HIRE_PATIENCE, "it makes no worker")
+            elif worker.given_up:
+                yield Debt(spawner, worker.number, self._core.now, _END_PATIENCE, "its worker does not end")
+            elif worker.offered:
+                first = next(iter(worker.offered.values()))
+                matter = first.number, first.attempts
+                yield Debt(worker, matter, first.offered_at, _WORKERS_PATIENCE, "it does not take what it is offered")
+
+    def role_of(self, taker: Taker) -> str:
+        """What it is called in the log."""
+        return "worker" if isinstance(taker, WorkerProcess) else "spawner"
+
+    def give_up(self, taker: Taker, reason: str) -> None:
+        """As for any pool. What a worker has not read goes to another when the system has closed its channel."""
+        if isinstance(taker, WorkerProcess):
+            if taker in self._idle:
+                self._idle.remove(taker)
+            taker.retire()
+            self._watch_answers()
+        super().give_up(taker, reason)
+
+    def _make_sure(self, taker: Taker) -> None:
+        if not isinstance(taker, WorkerProcess):
+            super()._make_sure(taker)
+        elif self.workers.get(taker.number) is taker and taker.state is not TakerState.LOST:
+            taker.send_signal(signal.SIGKILL)
+
+    def _watch_answers(self) -> None:
+        if not self.answers.on:
+            self.answers.begin()
+
+    def _not_made(self, worker: WorkerProcess, report: Busy | Failed) -> None:
+        worker.lose_channel()
+        self._forget(worker)
         self._start_failed(report.errno if isinstance(report, Busy) else 0)
 
     def on_channel_closed(self, taker: Taker) -> None:
         """A worker ends. What it was offered and has not taken is offered to another at once; what it has taken ends
         when the worker is reaped, and it is known how."""
         if not isinstance(taker, WorkerProcess):
+            super().on_channel_closed(taker)
             return
+        taker.lost_at = self._core.now
+        self._watch_answers()
         if taker in self._idle:
             self._idle.remove(taker)
         if taker.offered and self._core.features.tells_unread and not taker.left_unread:
@@ -284,10 +356,7 @@ class WorkerPool(Pool):
                 self._reaper.look_after(connection)
             self._forget(taker)  # nobody will tell us of its end
 
-    def _worker_ended(self, ended: Ended) -> None:
-        worker = self.workers.get(ended.number)
-        if worker is None:
-            return
+    def _worker_ended(self, worker: WorkerProcess, ended: Ended) -> None:
         worker.read_to_the_end()
         for connection in list(worker.children.values()):
             self._owner.end(connection, Ended(connection.number, ended.status, ended.cpu_seconds, ended.peak_memory_kb))

@@ -1,6 +1,5 @@
 """One worker of a pool as the supervisor sees it: a taker that a spawner makes and reaps."""
 
-import os
 import signal
 import socket
 from typing import TYPE_CHECKING, Protocol
@@ -41,7 +40,8 @@ class WorkerProcess(Taker):
         self._hirer = owner
         self.number = number
         self.spawner = spawner
-        self.began = False
+        self.hired_at = core.now
+        self.lost_at = 0.0
         self._owes_order = False
         self.idle_since = core.now
         core.waiter.register(self)
@@ -61,8 +61,8 @@ class WorkerProcess(Taker):
 
     @property
     def can_deliver(self) -> bool:
-        """A signal reaches it as long as its process can be named."""
-        return self.spawner.state is not TakerState.LOST or self.pid != 0
+        """Its spawner can, as long as it lives."""
+        return self.spawner.state is not TakerState.LOST
 
     @property
     def serves_as(self) -> int:
@@ -100,16 +100,27 @@ class WorkerProcess(Taker):
         super().offer(connection)
         self._hirer.on_engaged(self, connection)
 
-    def deliver(self, connection: Connection, number: signal.Signals) -> None:
-        """Send a signal to its process group: by its spawner, or by us if that is dead and the worker an orphan.
+    @property
+    def maker_pid(self) -> int:
+        """Its spawner, which has made it."""
+        return self.spawner.maker_pid
 
-        It gets no other connection: the signal may reach it only when this one has ended.
-        """
+    @property
+    def lawful_parents(self) -> set[int]:
+        """Its spawner alone. (Once that is dead, it has no more than one connection, and ends with it.)"""
+        return {self.spawner.maker_pid} - {0}
+
+    def prepare_for_signal(self) -> None:
+        """It gets no other connection: the signal may reach it only when this one has ended."""
         self.retire()
-        if self.spawner.state is not TakerState.LOST:
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to its own process; by its spawner, where it cannot be named."""
+        if self._core.features.pidfds and self.process() is not None:
+            super().send_signal(number)
+        elif self.spawner.state is not TakerState.LOST:
             self.spawner.post(Deliver(self.number, number))
-        elif self.children:
-            try:
-                os.killpg(self.pid, number)
-            except OSError:
-                pass  # gone already; its end is noticed all the same
+
+    def deliver(self, connection: Connection, number: signal.Signals) -> None:
+        """Let its spawner send a signal to its process group."""
+        self.spawner.post(Deliver(self.number, number))

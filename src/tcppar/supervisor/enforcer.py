@@ -1,0 +1,322 @@
+"""Ending the processes of connections that a rule ends: SIGTERM, and SIGKILL to whatever is left when its time is over.
+
+Nothing that a child does may keep it from that end. So nobody is asked whose processes are meant: neither the child,
+nor its spawner, which runs as the same user and can be stopped, or lie. What is believed is the kernel. A process that
+a spawner named is signalled if its parent is that spawner, or if it has come to us as an orphan and the service's user
+could have signalled it as well. From there on all processes are looked through, some at a time, for what belongs to it:
+its descendants, whatever groups or sessions they have gone to; what is left of its session; and orphans that have its
+connection's id in their environment or the connection itself open. They are noted, and looked for again, until none is
+left.
+"""
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from tcppar.net import processes
+from tcppar.net.diagnostics import inode_of_connection
+from tcppar.net.processes import Process
+from tcppar.policy.life import State
+from tcppar.records import Ended
+from tcppar.supervisor.table import Connection, Table
+
+if TYPE_CHECKING:
+    from tcppar.supervisor.core import Core
+
+# A look at a process takes some 10 microseconds; with thousands of them, clients must not wait for it.
+_LOOKS_AT_ONCE = 128
+_PAUSE = 0.002
+# One search serves all connections that are being ended, and is no tenth of the time.
+_FIRST_SEARCH = 0.02
+_NEXT_SEARCH = 0.2
+_SHARE_OF_TIME = 10
+# After SIGKILL: so many searches until its spawner, which does not report the end, is given up; and until nobody can
+# do anything any more (a process in an uninterruptible sleep takes no signal).
+_UNREPORTED = 3
+_HOPELESS = 50
+# The same in seconds, where processes cannot be searched.
+_UNREPORTED_TIME = 1.0
+_HOPELESS_TIME = 10.0
+_UNTOLD = "it does not tell of an end"
+
+
+class Family(Protocol):
+    """Who knows which processes are whose."""
+
+    def own_processes(self) -> set[int]: ...
+    @property
+    def adoptive_parents(self) -> set[int]: ...
+    @property
+    def orphans(self) -> dict[int, Connection]: ...
+    def user_of(self, connection: Connection) -> int: ...
+    def give_up_holder(self, connection: Connection, reason: str) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class _Ending:
+    """One connection that is being ended, and what is known of its processes.
+
+    Attributes:
+        leader: the process that has the connection; None while nothing proves which one that is.
+        known: processes that belong to it, by number.
+        searches: how many there were since SIGKILL.
+    """
+
+    connection: Connection
+    kill_at: float
+    leader: Process | None = None
+    known: dict[int, Process] = field(default_factory=dict)
+    searches: int = 0
+    over: bool = False
+
+
+class Enforcer:
+    """Ends them.
+
+    Args:
+        family: the reaper.
+    """
+
+    def __init__(self, core: "Core", table: Table, family: Family) -> None:
+        self._core = core
+        self._table = table
+        self._family = family
+        self._endings: dict[int, _Ending] = {}
+        self._search: Iterator[None] | None = None
+        self._searched_at = 0.0
+        self._duration = 0.0
+
+    def __len__(self) -> int:
+        return len(self._endings)
+
+    # What a rule asks for.
+
+    def end(self, connection: Connection, patience: float) -> None:
+        """Ask the processes of a connection to end, and end them after so many seconds."""
+        number = connection.number
+        if number in self._endings:
+            return
+        ending = self._endings[number] = _Ending(connection, self._core.later(patience))
+        self._signal_leader(ending, signal.SIGTERM)
+        self._core.timers.at(ending.kill_at, lambda: self._kill(ending))
+        if self._core.features.pidfds:
+            self._search_soon(_FIRST_SEARCH)
+
+    def kill(self, connection: Connection) -> None:
+        """End them at once."""
+        ending = self._endings.setdefault(connection.number, _Ending(connection, self._core.now))
+        ending.kill_at = self._core.now
+        self._kill(ending)
+
+    def on_end(self, connection: Connection) -> None:
+        """The process that had the connection has ended; others may be left."""
+        if (ending := self._endings.get(connection.number)) is not None:
+            ending.over = True
+            if self._core.features.pidfds:
+                self._search_soon(_FIRST_SEARCH)
+            else:
+                del self._endings[connection.number]
+
+    def _kill(self, ending: _Ending) -> None:
+        if self._endings.get(ending.connection.number) is not ending:
+            return
+        if not ending.over:
+            self._signal_leader(ending, signal.SIGKILL)
+        if self._core.features.pidfds:
+            self._search_soon(_FIRST_SEARCH)
+        else:
+            self._core.timers.at(self._core.later(_UNREPORTED_TIME), lambda: self._ask_why(ending))
+
+    def _ask_why(self, ending: _Ending) -> None:
+        if not ending.over:
+            self._family.give_up_holder(ending.connection, _UNTOLD)
+            self._core.timers.at(self._core.later(_HOPELESS_TIME), lambda: self._lose_hope(ending, 1))
+
+    def _signal_leader(self, ending: _Ending, number: signal.Signals) -> None:
+        """The process that has the connection, and its group: without a search, for a stop can end thousands."""
+        connection = ending.connection
+        if connection.holder is not None:
+            connection.holder.prepare_for_signal()
+        if ending.leader is None:
+            ending.leader = self._proven(connection)
+        try:
+            if ending.leader is not None and processes.send(ending.leader, number, to_group=True):
+                return
+        except OSError as error:
+            self._tell_shortage(error)
+        if connection.holder is not None and connection.holder.can_deliver:
+            connection.holder.deliver(connection, number)
+        elif not self._core.features.pidfds and self._family.user_of(connection) == os.geteuid():
+            # Nothing proves whose number it is by now; but it was its user's to signal, and so are all whom we can.
+            _try_group(connection.pid, number)
+
+    def _proven(self, connection: Connection) -> Process | None:
+        """The process that is said to have a connection, if the kernel says what makes it ours to signal."""
+        if not self._core.features.pidfds or (process := processes.look(connection.pid)) is None:
+            return None
+        holder = connection.holder
+        if holder is not None and holder.maker_pid and process.parent == holder.maker_pid:
+            return process
+        if process.parent not in self._family.adoptive_parents or process.pid in self._family.own_processes():
+            return None
+        return process if self._family.user_of(connection) in processes.users_of(process.pid) else None
+
+    def _tell_shortage(self, error: OSError) -> None:
+        self._core.fault(("enforcer",), "signal a process", error.errno or 0, "tried again until it works")
+
+    # Searching.
+
+    def _search_soon(self, seconds: float) -> None:
+        if self._search is None:
+            self._search = self._looks()
+            earliest = self._searched_at + self._duration * _SHARE_OF_TIME
+            self._core.timers.at(max(self._core.later(seconds), earliest), self._go_on)
+
+    def _go_on(self) -> None:
+        assert self._search is not None
+        for _ in self._search:
+            self._core.timers.at(self._core.later(_PAUSE), self._go_on)
+            return
+        self._search = None
+        if self._endings:
+            self._search_soon(_NEXT_SEARCH)
+
+    def _looks(self) -> Iterator[None]:
+        """One search; it pauses at each yield."""
+        begun = self._core.later(0)
+        seen: dict[int, Process] = {}
+        endings = list(self._endings.values())
+        for count, pid in enumerate(processes.numbers(), 1):
+            if (process := processes.look(pid)) is not None and process.lives:
+                seen[pid] = process
+            if count % _LOOKS_AT_ONCE == 0:
+                yield
+        search = _Search(seen, self._family, self._table)
+        for count, ending in enumerate(endings, 1):
+            self._act(ending, search)
+            if count % (_LOOKS_AT_ONCE // 4) == 0:
+                yield
+        self._searched_at = self._core.later(0)
+        self._duration = min(self._searched_at - begun, _NEXT_SEARCH)
+
+    def _act(self, ending: _Ending, search: "_Search") -> None:
+        """Signal what a search has found of a connection's processes, and see whether it is over."""
+        if ending.leader is None:
+            ending.leader = self._proven(ending.connection)
+        found = search.members(ending)
+        killing = self._core.now >= ending.kill_at
+        for process in found:
+            if killing or (process.pid not in ending.known and process is not ending.leader):
+                self._signal(process, signal.SIGKILL if killing else signal.SIGTERM, ending)
+        ending.known = {process.pid: process for process in found}
+        if ending.over and not found:
+            self._endings.pop(ending.connection.number, None)
+        elif killing:
+            ending.searches += 1
+            self._see_through(ending, found)
+
+    def _signal(self, process: Process, number: signal.Signals, ending: _Ending) -> None:
+        leader = ending.leader
+        if number == signal.SIGTERM and leader is not None and process.group == leader.pid:
+            return  # it went to the group
+        try:
+            processes.send(process, number)
+        except OSError as error:
+            self._tell_shortage(error)
+
+    def _see_through(self, ending: _Ending, found: list[Process]) -> None:
+        """SIGKILL was sent, and it is not over."""
+        connection = ending.connection
+        if not ending.over and ending.searches == _UNREPORTED:
+            self._family.give_up_holder(connection, _UNTOLD)
+        if ending.searches >= _HOPELESS:
+            self._lose_hope(ending, len(found))
+
+    def _lose_hope(self, ending: _Ending, count: int) -> None:
+        """Its processes cannot be ended, or nobody tells that they have: go on without them."""
+        connection = ending.connection
+        if self._endings.pop(connection.number, None) is not ending:
+            return
+        told = f"given up: processes of connection {self._table.id_of(connection)} cannot be ended ({count})"
+        self._core.fault(("hopeless", connection.service.name), "kill", 0, told, connection.service.name)
+        if connection.state is State.TAKEN:
+            if connection.holder is not None:
+                connection.holder.children.pop(connection.number, None)
+            connection.service.end(connection, Ended(connection.number, None, 0.0, None))
+
+
+def _try_group(pid: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(pid, number)
+    except OSError:
+        pass  # ended already, or somebody else's now
+
+
+class _Search:
+    """All processes at about one moment.
+
+    Args:
+        seen: those that live, by number.
+    """
+
+    def __init__(self, seen: dict[int, Process], family: Family, table: Table) -> None:
+        self._seen = seen
+        self._family = family
+        self._table = table
+        self._own = family.own_processes()
+        self._children: dict[int, list[Process]] = {}
+        self._sessions: dict[int, list[Process]] = {}
+        for process in seen.values():
+            self._children.setdefault(process.parent, []).append(process)
+            self._sessions.setdefault(process.session, []).append(process)
+        self._orphans = [
+            process
+            for parent in family.adoptive_parents
+            for process in self._children.get(parent, ())
+            if process.pid not in self._own
+        ]
+        self._words: dict[int, set[bytes]] = {}
+        self._sockets: dict[int, set[int]] = {}
+
+    def members(self, ending: _Ending) -> list[Process]:
+        """The processes that belong to a connection."""
+        found: dict[int, Process] = {}
+        waiting = list(self._roots(ending))
+        while waiting:
+            process = waiting.pop()
+            if process.pid not in found and process.pid not in self._own:
+                found[process.pid] = process
+                waiting += self._children.get(process.pid, ())
+        return list(found.values())
+
+    def _roots(self, ending: _Ending) -> Iterator[Process]:
+        for known in (*([] if ending.leader is None else [ending.leader]), *ending.known.values()):
+            now = self._seen.get(known.pid)
+            if now is not None and now.started == known.started:
+                yield now
+        yield from (orphan for orphan in self._orphans if self._belongs(orphan, ending))
+
+    def _belongs(self, orphan: Process, ending: _Ending) -> bool:
+        """Whether an orphan was made by a connection's processes, by what it has of it."""
+        if orphan.pid in self._family.orphans:
+            return False  # it is known whose
+        leader = ending.leader
+        if leader is not None and orphan.session == leader.pid:
+            # Its number can be another's by now, who may have made a session of its own.
+            now = self._seen.get(leader.pid)
+            return now is None or now.started == leader.started
+        connection = ending.connection
+        variable = f"TCPPAR_CONNECTION_ID={self._table.id_of(connection)}".encode()
+        return variable in self._environment(orphan.pid) or self._has_open(orphan.pid, connection)
+
+    def _environment(self, pid: int) -> set[bytes]:
+        if pid not in self._words:
+            self._words[pid] = processes.environment_of(pid)
+        return self._words[pid]
+
+    def _has_open(self, pid: int, connection: Connection) -> bool:
+        if pid not in self._sockets:
+            self._sockets[pid] = processes.sockets_of(pid)
+        return bool(self._sockets[pid]) and inode_of_connection(connection.endpoints) in self._sockets[pid]
