@@ -91,6 +91,7 @@ class SimulatedChannel:
         self._looked_at = 0
         self.fileno = end.fileno
         self.is_between_frames = True
+        self.is_in_part = False
 
     def _file(self) -> ChannelEnd:
         self._kernel.tick()

@@ -12,7 +12,7 @@ from tcppar.supervisor.worker_process import WorkerProcess
 from tests.simulation.books import EndRecord, SimulatedLog
 from tests.simulation.kernel import OpenFile, Process
 from tests.simulation.network import Client, Connection, Fate, ListeningSocket
-from tests.simulation.processes import Child, Worker
+from tests.simulation.processes import Child, SpawnerProcess, Worker
 from tests.simulation.world import World
 
 _IN_THE_SERVER = (Fate.CONNECTED, Fate.CLOSED)
@@ -56,8 +56,10 @@ class Checks:
         if target.parent is sender:
             return True
         is_ours = sender is self._world.life.process
-        # The keeper has the orphans; without a subreaper nobody has.
-        return is_ours and target.parent in (self._world.life.keeper, None)
+        # A spawner of ours has made it; or the keeper has the orphans; without a subreaper nobody has.
+        return is_ours and (
+            isinstance(target.parent, SpawnerProcess) or target.parent in (self._world.life.keeper, None)
+        )
 
     # All.
 

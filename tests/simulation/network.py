@@ -45,6 +45,7 @@ class Client:
         listener: whose queue it came into, if it was let in.
         has_left: whether it has gone by a reset.
         servers: the processes that have begun to serve it.
+        inode: of its connection, when it was accepted.
     """
 
     def __init__(self, place: str, number: int) -> None:
@@ -55,6 +56,7 @@ class Client:
         self.listener: ListeningSocket | None = None
         self.has_left = False
         self.servers: list[Child | Worker] = []
+        self.inode: int | None = None
 
     def __repr__(self) -> str:
         return f"<client {self.port} of {self.place}: {self.fate.name}, served by {[p.pid for p in self.servers]}>"
@@ -70,6 +72,7 @@ class Connection(OpenFile):
     def __init__(self, client: Client) -> None:
         super().__init__()
         self.client = client
+        self.client.inode = self.inode
         self.is_shut = False
 
     @property

@@ -14,22 +14,23 @@ from unittest.mock import patch
 
 from tcppar.net import channel as channels
 from tcppar.net import listener as listeners
+from tcppar.net import processes
+from tcppar.records import Endpoints
 from tcppar.spawner import loop as spawner_loop
 from tcppar.supervisor import (
     core,
+    enforcer,
     heritage,
     lingering,
     loop,
     pool,
     reaper,
     rollout,
-    service,
     spawner_process,
     table,
     takeover,
     taker,
     upgrade,
-    worker_process,
 )
 from tests.simulation.channel import End, Pipe, PipeWriter, SimulatedChannel, pair
 from tests.simulation.kernel import Kernel
@@ -38,26 +39,29 @@ from tests.simulation.processes import Trial, start_spawner
 
 _NO_USAGE = SimpleNamespace(ru_utime=0.0, ru_stime=0.0, ru_maxrss=0)
 _USES_OS = (
+    core,
+    enforcer,
     heritage,
     loop,
     pool,
     reaper,
-    service,
     spawner_loop,
     spawner_process,
     table,
     takeover,
     upgrade,
-    worker_process,
 )
+# Of all processes.
+_USER = 0
 _USES_TIME = (core, loop, spawner_loop)
 
 
 class SimulatedOs:
     """In the place of `os`, as far as it is used. What is not here fails the test that comes to use it."""
 
-    WNOHANG, WNOWAIT, WEXITED, P_PID, O_WRONLY, devnull = (
+    WNOHANG, WUNTRACED, WNOWAIT, WEXITED, P_PID, O_WRONLY, devnull = (
         os.WNOHANG,
+        os.WUNTRACED,
         os.WNOWAIT,
         os.WEXITED,
         os.P_PID,
@@ -112,6 +116,13 @@ class SimulatedOs:
         process = self._kernel.processes.get(pid)
         if process is None or process.parent is not self._kernel.running:
             raise ChildProcessError
+
+    WIFSTOPPED = staticmethod(os.WIFSTOPPED)
+
+    def getuid(self) -> int:
+        return _USER
+
+    geteuid = getuid
 
     def getpid(self) -> int:
         return self._kernel.running.pid
@@ -192,16 +203,41 @@ def installed(kernel: Kernel, network: Network) -> Iterator[None]:
         )
         put(spawner_process, "start", partial(start_spawner, kernel))
         put(upgrade, "_start_trial", lambda ledger, writer: Trial.started(kernel, writer).pid)
-        put(reaper, "_children_of", lambda pid: [child.pid for child in _children(kernel, pid)])
-        put(reaper, "_environment_of", partial(_environment, kernel))
+        put(processes, "numbers", lambda: list(kernel.processes))
+        put(processes, "look", partial(_look, kernel))
+        put(processes, "users_of", lambda pid: frozenset({_USER}))
+        put(processes, "send", partial(_send, kernel))
+        put(processes, "environment_of", partial(_environment, kernel))
+        put(processes, "sockets_of", partial(_sockets, kernel))
+        put(enforcer, "inode_of_connection", partial(_inode_of, network))
         put(takeover, "socket_of", lambda descriptor: nullcontext(sockets.socket(descriptor)))
-        put(reaper, "_has_socket", partial(_has_socket, kernel))
         yield
 
 
-def _has_socket(kernel: Kernel, pid: int, inode: int | None) -> bool:
+def _look(kernel: Kernel, pid: int) -> processes.Process | None:
+    """No number is given twice, so that it says when a process has begun."""
+    if (process := kernel.processes.get(pid)) is None:
+        return None
+    parent = 0 if process.parent is None else process.parent.pid
+    return processes.Process(pid, parent, pid, pid, "S" if process.lives else "Z", pid)
+
+
+def _send(kernel: Kernel, process: processes.Process, number: int, *, to_group: bool = False) -> bool:
+    kernel.tick()
+    if (target := kernel.processes.get(process.pid)) is None or not target.lives:
+        return False
+    kernel.send_signal(process.pid, number)
+    return True
+
+
+def _sockets(kernel: Kernel, pid: int) -> set[int]:
     process = kernel.processes.get(pid)
-    return process is not None and any(file.inode == inode for file in process.table.values())
+    return set() if process is None else {file.inode for file in process.table.values()}
+
+
+def _inode_of(network: Network, endpoints: Endpoints) -> int | None:
+    """By the client's port, as the kernel knows a connection by its addresses."""
+    return next((client.inode for client in network.clients if client.port == endpoints.remote_port), None)
 
 
 def _taken_up(kernel: Kernel, descriptor: int) -> End:
@@ -210,7 +246,7 @@ def _taken_up(kernel: Kernel, descriptor: int) -> End:
     return end
 
 
-def _channel(kernel: Kernel, end: End, decoder: object, calls: object) -> SimulatedChannel:
+def _channel(kernel: Kernel, end: End, decoder: object, calls: object, *, largest: int) -> SimulatedChannel:
     return SimulatedChannel(kernel, end)
 
 
@@ -220,12 +256,6 @@ def _listener_taken_up(
     if not isinstance(kernel.file(descriptor), ListeningSocket):
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     return SimulatedListener(network, kernel, descriptor, address, features)
-
-
-def _children(kernel: Kernel, pid: int) -> list[Any]:
-    return [
-        process for process in kernel.processes.values() if process.parent is not None and process.parent.pid == pid
-    ]
 
 
 def _environment(kernel: Kernel, pid: int) -> set[bytes]:

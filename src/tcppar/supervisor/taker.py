@@ -15,7 +15,7 @@ from tcppar.net.channel import Channel, ChannelClosed, NotAFrame
 from tcppar.net.processes import Process
 from tcppar.policy import faults
 from tcppar.policy.faults import Remedy
-from tcppar.records import Busy, Ended, Failed, Offer, Order, Report, Retire, Taken
+from tcppar.records import Busy, Ended, Failed, Offer, Order, Ready, Refused, Report, Retire, Taken
 from tcppar.supervisor.heritage import TakerRecord, inode_of
 from tcppar.supervisor.table import Connection
 
@@ -281,6 +281,8 @@ class Taker:
             return report.number in self.offered or report.number < 0
         if isinstance(report, Ended):
             return report.number in self.children or report.number in self.offered or report.number < 0
+        if isinstance(report, Ready | Refused):
+            return not self.began
         return True
 
     def read_to_the_end(self) -> None:

@@ -258,7 +258,7 @@ class WorkerPool(Pool):
             worker.settle()
         elif isinstance(report, Busy):
             # It could not receive a descriptor: its own table is full, which is no shortage of anybody else's.
-            expect(report.number in worker.offered and worker.leaving, report)
+            expect(report.number in worker.offered and worker.has_said_goodbye, report)
             self._owner.offer_again(worker.offered.pop(report.number))
             worker.settle()
         elif isinstance(report, Ready):
@@ -266,7 +266,8 @@ class WorkerPool(Pool):
             expect(not worker.began and worker.pid in (0, report.pid) and report.pid > 0, report)
             self._worker_began(worker, report)
         else:
-            expect(isinstance(report, Leaving) and worker.state is not TakerState.RETIRING, report)
+            expect(isinstance(report, Leaving) and not worker.has_said_goodbye, report)
+            worker.has_said_goodbye = True
             worker.state = TakerState.RETIRING
             worker.leaving = True
             self._core.structure_changed()

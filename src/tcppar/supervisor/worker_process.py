@@ -30,6 +30,7 @@ class WorkerProcess(Taker):
 
     Attributes:
         began: whether it has ever been ready.
+        has_said_goodbye: whether it has said that it takes no more.
         idle_since: in monotonic seconds.
     """
 
@@ -42,6 +43,7 @@ class WorkerProcess(Taker):
         self.spawner = spawner
         self.hired_at = core.now
         self.lost_at = 0.0
+        self.has_said_goodbye = False
         self._owes_order = False
         self.idle_since = core.now
         core.waiter.register(self)
