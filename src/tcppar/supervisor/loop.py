@@ -392,8 +392,8 @@ class Supervisor:
 
     def _end_spawners(self) -> None:
         """Wait no longer for spawners, nor for what somebody might still write who has a child's descriptor 2."""
-        for spawner in self._reaper.spawners:
-            spawner.kill()
+        for pool in self._reaper.pools:
+            pool.kill()
         for child_log in list(self._core.child_logs):
             child_log.give_up()
 

@@ -310,6 +310,11 @@ class Pool:
         taker.send_signal(signal.SIGKILL)
         self._core.timers.at(self._core.later(_AFTER_LOSS), partial(self._make_sure, taker))
 
+    def kill(self) -> None:
+        """End whoever is left: workers before their spawner, without which nobody could prove whose they are."""
+        for taker in (*self.takers, *self.spawners):
+            taker.send_signal(signal.SIGKILL)
+
     def role_of(self, taker: Taker) -> str:
         """What it is called in the log."""
         return "spawner"

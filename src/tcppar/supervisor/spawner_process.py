@@ -80,10 +80,6 @@ class SpawnerProcess(Taker):
         else:
             os.kill(self.pid, number)
 
-    def kill(self) -> None:
-        """End it at once."""
-        self.send_signal(signal.SIGKILL)
-
 
 # Isolated (-I), without the site packages' start-up costs (-S): only the two folders that a spawner needs. msgspec
 # imports typing_extensions where it is installed, and with it a megabyte (inspect, ast, tokenize); it does as well

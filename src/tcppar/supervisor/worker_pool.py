@@ -268,6 +268,7 @@ class WorkerPool(Pool):
         else:
             expect(isinstance(report, Leaving) and not worker.has_said_goodbye, report)
             worker.has_said_goodbye = True
+            self.on_retiring(worker)
             worker.state = TakerState.RETIRING
             worker.leaving = True
             self._core.structure_changed()
@@ -304,6 +305,8 @@ class WorkerPool(Pool):
                 yield Debt(spawner, worker.number, worker.hired_at, _HIRE_PATIENCE, "it makes no worker")
             elif worker.given_up:
                 yield Debt(spawner, worker.number, self._core.now, _END_PATIENCE, "its worker does not end")
+            elif worker.state is TakerState.RETIRING and not worker.offered and not worker.children:
+                yield Debt(worker, "end", worker.retired_at, _END_PATIENCE, "it has nothing to do, and does not end")
             elif worker.offered:
                 first = next(iter(worker.offered.values()))
                 matter = first.number, first.attempts
@@ -319,7 +322,6 @@ class WorkerPool(Pool):
             if taker in self._idle:
                 self._idle.remove(taker)
             taker.retire()
-            self._watch_answers()
         super().give_up(taker, reason)
 
     def _make_sure(self, taker: Taker) -> None:
@@ -327,6 +329,11 @@ class WorkerPool(Pool):
             super()._make_sure(taker)
         elif self.workers.get(taker.number) is taker and taker.state is not TakerState.LOST:
             taker.send_signal(signal.SIGKILL)
+
+    def on_retiring(self, worker: WorkerProcess) -> None:
+        """It is to end, which it may not do."""
+        worker.retired_at = self._core.now
+        self._watch_answers()
 
     def _watch_answers(self) -> None:
         if not self.answers.on:

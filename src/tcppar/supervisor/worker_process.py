@@ -19,6 +19,7 @@ class WorkerOwner(TakerOwner, Protocol):
     """Whoever answers for a worker, and knows which are idle."""
 
     def on_engaged(self, worker: "WorkerProcess", connection: Connection) -> None: ...
+    def on_retiring(self, worker: "WorkerProcess") -> None: ...
 
 
 class WorkerProcess(Taker):
@@ -43,6 +44,7 @@ class WorkerProcess(Taker):
         self.spawner = spawner
         self.hired_at = core.now
         self.lost_at = 0.0
+        self.retired_at = 0.0
         self.has_said_goodbye = False
         self._owes_order = False
         self.idle_since = core.now
@@ -83,6 +85,7 @@ class WorkerProcess(Taker):
         self.go_on(former.taker)
 
     def _order_to_retire(self) -> None:
+        self._hirer.on_retiring(self)
         # It waits until the worker has read what it was offered: an order behind an offer would look like one unread.
         self._owes_order = True
         self.settle()
