@@ -155,25 +155,22 @@ def test_a_lifetime_ends_the_worker_in_the_connection_and_no_other(serve: Serve)
 
 
 def test_a_lifetime_that_is_over_in_the_last_moment_ends_no_later_connection(serve: Serve, tmp_path: Path) -> None:
-    # The signal takes its way over the spawner, which is held up; meanwhile its connection has ended.
+    # The signal reaches the worker when its connection has ended, or is about to.
     pool = {"handler": f"{HANDLERS}/waiting.py:handle", "mode": "pool", "workers": 1, "max_lifetime": "400ms"}
     clock = {"listen": ["127.0.0.2:0"], "command": ["cat"], "max_lifetime": "500ms"}
     config.write(tmp_path / "tcppar.toml", {"pool": pool | {"listen": ["127.0.0.1:0"]}, "clock": clock})
     server = serve("-c", tmp_path / "tcppar.toml")
     server.wait_for_event("worker")
-    [spawner] = [record["pid"] for record in server.events("spawner") if record["service"] == "pool"]
-    with taken_client(server) as (first, _):
+    with taken_client(server) as (first, worker):
         peer = peer_of(first)
-        stop_process(spawner)
+        stop_process(worker)
         with socket.create_connection(server.addresses[1], timeout=PATIENCE) as watching:
             assert watching.recv(1) == b""
         # So the first one's time is over too.
         first.shutdown(socket.SHUT_WR)
+        os.kill(worker, signal.SIGCONT)
         assert end_of(server, peer)["ended_by"] == "max_lifetime"
-    before = descriptors(server.pid)
     with server.connect() as second:
-        wait_until(lambda: descriptors(server.pid) > before)
-        os.kill(spawner, signal.SIGCONT)
         read_line(second)
         second.shutdown(socket.SHUT_WR)
         assert second.recv(1) == b""
