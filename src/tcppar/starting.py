@@ -9,7 +9,7 @@ from typing import NoReturn
 from tcppar.config import Config
 from tcppar.errors import SystemRefused
 from tcppar.keeper import REPLACE, REPLACED, Keeper, Kept
-from tcppar.net import notify, platform
+from tcppar.net import notify, platform, steering
 from tcppar.net.platform import Features
 from tcppar.net.waiter import Waiter
 from tcppar.observe.log import Log
@@ -54,7 +54,7 @@ class Starting:
         Raises:
             SystemRefused, ConfigurationError: it cannot start.
         """
-        features = platform.detect()
+        features = steering.where_permitted(platform.detect())
         if self._left is not None:
             upgrade.keep_to_ourselves()
         if self._keep is None:

@@ -258,7 +258,7 @@ class SimulatedListener:
     def turn_away(self) -> None:
         listener = self._socket
         self._kernel.faults.meet(Call.TURN_AWAY)
-        if self._features.steering:
+        if self._features.turning_away:
             listener.drops = True
             if listener.left_at is None:
                 listener.left_at = self._kernel.now

@@ -157,7 +157,7 @@ class Listener:
         if self.family is Family.UNIX:
             if opening.inode(self._host) == self._inode:
                 os.unlink(self._host)
-        elif self._features.steering:
+        elif self._features.turning_away:
             steering.ignore_new_clients(self._socket)
 
     def close(self) -> None:

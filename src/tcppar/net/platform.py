@@ -27,6 +27,7 @@ class Features(Struct, frozen=True):
         epoll: epoll(7) instead of poll(2).
         subreaper: orphans come to the supervisor (PR_SET_CHILD_SUBREAPER, prctl(2)) and can be waited for.
         steering: a listener beside another one, and a filter that sends new clients to it (socket(7)).
+        turning_away: a filter that drops the first packet of every new client (socket(7)).
         tcp_info: TCP_INFO tells how long a connection was queued (tcp(7)).
         credentials: SO_PASSCRED tells which process wrote to the log socket (unix(7)).
         fast_calls: system calls may be made by C directly (net/calls.py).
@@ -42,6 +43,7 @@ class Features(Struct, frozen=True):
     epoll: bool
     subreaper: bool
     steering: bool
+    turning_away: bool
     tcp_info: bool
     credentials: bool
     tells_unread: bool
@@ -57,7 +59,10 @@ PORTABLE = Features(**dict.fromkeys(Features.__struct_fields__, False))
 
 
 def detect(environ: Mapping[str, str] = os.environ) -> Features:
-    """The features of this system; those of the portable profile if TCPPAR_PORTABLE=1 is in `environ`."""
+    """The features of this system; those of the portable profile if TCPPAR_PORTABLE=1 is in `environ`.
+
+    What a system has, it may refuse to one process: see `steering.where_permitted`.
+    """
     if environ.get("TCPPAR_PORTABLE") == "1":
         return PORTABLE
     linux = sys.platform == "linux"
@@ -65,6 +70,7 @@ def detect(environ: Mapping[str, str] = os.environ) -> Features:
         epoll=hasattr(select, "epoll"),
         subreaper=linux,
         steering=linux and hasattr(socket, "SO_REUSEPORT"),
+        turning_away=linux,
         tcp_info=linux and hasattr(socket, "TCP_INFO"),
         credentials=linux and hasattr(socket, "SO_PASSCRED"),
         tells_unread=linux,

@@ -9,11 +9,14 @@ the port in silence instead of being told that it is taken.
 """
 
 import ctypes
+import errno
 import socket
 import struct
 
+from msgspec.structs import replace
+
 from tcppar.net.opening import ListenerOptions, set_options
-from tcppar.net.platform import SO_ATTACH_FILTER, SO_ATTACH_REUSEPORT_CBPF
+from tcppar.net.platform import SO_ATTACH_FILTER, SO_ATTACH_REUSEPORT_CBPF, Features
 
 _INSTRUCTION = struct.Struct("HBBI")  # struct sock_filter: code, jump if true, jump if false, operand
 _LOAD_BYTE = 0x30  # BPF_LD | BPF_B | BPF_ABS
@@ -33,6 +36,7 @@ _ALL_BUT_SYN = [
     (_RETURN, 0, 0, 0xFFFFFFFF),
 ]
 
+_SHORTAGES = {errno.ENOMEM, errno.ENOBUFS}
 
 _OWN_ADDRESSES = [(socket.AF_INET, "127.0.0.2"), (socket.AF_INET, "127.0.0.3"), (socket.AF_INET6, "::1")]
 
@@ -42,6 +46,35 @@ def _attach(sock: socket.socket, option: int, program: list[tuple[int, int, int,
     buffer = ctypes.create_string_buffer(code, len(code))
     header = struct.pack("HP", len(program), ctypes.addressof(buffer))  # struct sock_fprog
     sock.setsockopt(socket.SOL_SOCKET, option, header)
+
+
+def where_permitted(features: Features) -> Features:
+    """These features, without the filters that the system refuses to this process.
+
+    Some systems let only root attach one, a sandbox (seccomp(2)) may let nobody. Tried on a socket that is bound to
+    nothing, once at the start: a refusal in the midst of a reset or a stop would be told there each time, and change
+    nothing. No memory for it, or for the socket, is no refusal.
+    """
+    if not (features.steering or features.turning_away):
+        return features
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            return replace(
+                features,
+                steering=features.steering and _may_attach(probe, SO_ATTACH_REUSEPORT_CBPF, _SECOND_OF_GROUP),
+                turning_away=features.turning_away and _may_attach(probe, SO_ATTACH_FILTER, _ALL_BUT_SYN),
+            )
+    except OSError:
+        return features
+
+
+def _may_attach(probe: socket.socket, option: int, program: list[tuple[int, int, int, int]]) -> bool:
+    try:
+        _attach(probe, option, program)
+    except OSError as error:
+        return error.errno in _SHORTAGES
+    return True
 
 
 def bind_beside(old: socket.socket, options: ListenerOptions) -> socket.socket:
