@@ -161,8 +161,12 @@ def _limited(processes: list[psutil.Process], which: int, limit: int) -> Iterato
 
 
 _SET_LIMITS = """
-import resource, sys
-which, soft, hard, *pids = map(int, sys.argv[1:])
+import os, resource, sys
+user, group, which, soft, hard, *pids = map(int, sys.argv[1:])
+if os.getuid() == 0:
+    os.setgroups([])
+os.setresgid(group, group, group)
+os.setresuid(user, user, user)
 for pid in pids:
     try:
         resource.prlimit(pid, which, (soft, hard))
@@ -172,14 +176,11 @@ for pid in pids:
 
 
 def _limit(processes: list[psutil.Process], which: int, soft: int, hard: int) -> None:
-    """Set limits as the user whom they bind: that needs no right, while root's, in a container, may not suffice."""
+    """Set limits as the user whom they bind: that needs no right, while root's, in a container, may not suffice. It
+    becomes that user when it runs: before, that user might not reach this Python.
+    """
     if not processes:
         return
-    words = map(str, (which, soft, hard, *(process.pid for process in processes)))
-    subprocess.run(
-        [sys.executable, "-I", "-S", "-c", _SET_LIMITS, *words],
-        user=processes[0].uids().real,
-        group=processes[0].gids().real,
-        extra_groups=[] if os.getuid() == 0 else None,  # which nobody else may change
-        check=True,
-    )
+    user, group = processes[0].uids().real, processes[0].gids().real
+    words = map(str, (user, group, which, soft, hard, *(process.pid for process in processes)))
+    subprocess.run([sys.executable, "-I", "-S", "-c", _SET_LIMITS, *words], check=True)

@@ -1,8 +1,9 @@
 """The server that is tried: three services of one conversation, in the three ways that a connection can be served."""
 
 import os
+import pwd
+import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import tcppar
 from tcppar.testing import echo, holdings
 from tcppar.testing.books import Books
 from tcppar.testing.client import Manner, Target
@@ -28,6 +30,7 @@ _MARK = "TCPPAR_TESTING"
 _GLANCE = 0.2
 _DRAIN = 'drain_timeout = "5s"'
 _LEAST_RIGHTS = "nobody"
+_PACKAGE = Path(tcppar.__path__[0])
 
 _CONFIGURATION = """
 [service.program]
@@ -76,14 +79,18 @@ class Subject:
         self.books = Books()
         self.loads: list[Load] = []
         self._folder = tempfile.TemporaryDirectory(prefix="tcppar-testing-")
-        file = Path(self._folder.name) / "tcppar.toml"
+        folder = Path(self._folder.name)
+        file = folder / "tcppar.toml"
+        package = _PACKAGE if user is None or _may_enter(user, _PACKAGE) else _copy_package(folder)
+        handler = package / Path(echo.__file__).relative_to(_PACKAGE)
         settings = _DRAIN if user is None else f'{_DRAIN}\nuser = "{user}"'
-        file.write_text(_CONFIGURATION.format(handler=echo.__file__, workers=workers, settings=settings))
+        file.write_text(_CONFIGURATION.format(handler=handler, workers=workers, settings=settings))
         self._mark = self._folder.name
+        environment = {_MARK: self._mark, **_found_first(package)}
         lives, self._lifeline = os.pipe()
         arguments: list[str | Path] = ["-c", file, "--lifeline-fd", str(lives), *(["--keep"] if keep else [])]
         try:
-            self.server = Server(*arguments, environment={_MARK: self._mark}, watch=self.books.record, pass_fds=[lives])
+            self.server = Server(*arguments, environment=environment, watch=self.books.record, pass_fds=[lives])
             self.server.wait_for_event("listening", len(SHARES))
         except AssertionError:
             self._let_go()
@@ -139,11 +146,36 @@ class Subject:
 
 
 def less_than_root() -> str | None:
-    """A user for children whom limits bind, which they do not bind root: None where we are not root, or that user may
-    not read what is needed.
+    """A user for children whom limits bind, which they do not bind root: None where we are not root, or there is none
+    who can reach what is served.
     """
     if os.geteuid() != 0:
         return None
-    words = [sys.executable, "-c", "import tcppar, msgspec"]
-    tried = subprocess.run(words, user=_LEAST_RIGHTS, cwd="/", stderr=subprocess.DEVNULL, check=False)
-    return _LEAST_RIGHTS if tried.returncode == 0 else None
+    return _LEAST_RIGHTS if _may_enter(_LEAST_RIGHTS, Path(tempfile.gettempdir())) else None
+
+
+def _may_enter(user: str, folder: Path) -> bool:
+    """Whether a user of this system can open what is in a folder: root's own (mode 700) is closed to all others."""
+    words = ["/bin/sh", "-c", 'cd -- "$1"', "sh", str(folder)]
+    try:
+        group = pwd.getpwnam(user).pw_gid
+        tried = subprocess.run(words, user=user, group=group, extra_groups=[], cwd="/", stderr=subprocess.DEVNULL)
+    except (KeyError, OSError):
+        return False  # no such user, or a root without the right to become another one
+    return tried.returncode == 0
+
+
+def _copy_package(folder: Path) -> Path:
+    """A copy of this package that everybody can read, for children that cannot reach it where it is installed."""
+    package = folder / _PACKAGE.name
+    shutil.copytree(_PACKAGE, package)
+    for path in (folder, package, *package.rglob("*")):
+        path.chmod(0o755)
+    return package
+
+
+def _found_first(package: Path) -> dict[str, str]:
+    """What a server needs in its environment to be of this package."""
+    if package == _PACKAGE:
+        return {}
+    return {"PYTHONPATH": os.pathsep.join([str(package.parent), *filter(None, [os.environ.get("PYTHONPATH")])])}
