@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,16 @@ import pytest
 from tests.conftest import tool
 from tests.support import command, config
 from tests.support.handlers import answers, children_of, end_of, is_over, peer_of, spawner_of
-from tests.support.server import PATIENCE, Server, descendants, descriptors, read_line, stop_process, wait_until
+from tests.support.server import (
+    PATIENCE,
+    Server,
+    descendants,
+    descriptors,
+    read_line,
+    stat_fields,
+    stop_process,
+    wait_until,
+)
 from tests.support.succession import (
     KINDS,
     SAYS_PID,
@@ -26,6 +35,25 @@ from tests.support.succession import (
 from tests.test_load import outcome_of, start_load
 
 
+def kill_all(keeper: int) -> None:
+    """Kill a keeper and all below it. It stands meanwhile: it starts no supervisor, and every orphan becomes its child,
+    so that none is overlooked.
+    """
+    os.kill(keeper, signal.SIGSTOP)
+    wait_until(lambda: stat_fields(keeper)[0] in ("T", "Z"))
+    wait_until(lambda: not kill_living([*descendants(keeper)]))
+    os.kill(keeper, signal.SIGKILL)
+
+
+def kill_living(pids: list[int]) -> list[int]:
+    """Kill those that have not ended; they."""
+    living = [pid for pid in pids if not is_over(pid)]
+    for pid in living:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return living
+
+
 @contextmanager
 def kept(*arguments: str | Path, **options: object) -> Iterator[Server]:
     """A server with a keeper; all of its processes are killed afterwards, if they still are."""
@@ -34,8 +62,7 @@ def kept(*arguments: str | Path, **options: object) -> Iterator[Server]:
         yield server
     finally:
         if server.process.poll() is None:
-            for pid in (server.pid, *descendants(server.pid)):
-                os.kill(pid, signal.SIGKILL)
+            kill_all(server.pid)
         server.__exit__(None, None, None)
 
 
