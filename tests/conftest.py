@@ -9,9 +9,22 @@ from typing import NoReturn
 
 import pytest
 
+from tests.support import surroundings
 from tests.support.server import Server
 
 HERE = Path(__file__).parent
+
+
+def pytest_configure() -> None:
+    surroundings.settle()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test leaves a process, or a temporary file beside its own folder, which stays for a look at it."""
+    tmp_path_factory.getbasetemp()
+    with surroundings.nothing_is_left():
+        yield
 
 
 def tool(name: str) -> str:
