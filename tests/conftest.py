@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import pytest
 
+from tcppar.spawner import zygote
 from tests.support import surroundings
 from tests.support.server import Server
 
@@ -59,6 +60,13 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]
 def echo(compiled: Callable[[Path], Path]) -> Path:
     """A tiny C program: answers what it reads, to the end."""
     return compiled(HERE / "children" / "echo.c")
+
+
+@pytest.fixture
+def compiled_loop() -> None:
+    """The spawner of handlers has its loop in C."""
+    if not zygote.AVAILABLE:
+        unavailable("the loop was not compiled: the one in Python is used")
 
 
 @pytest.fixture

@@ -423,6 +423,7 @@ def test_children_of_a_killed_spawner_go_on_and_new_clients_are_served(serve: Se
 
 
 @only_full
+@pytest.mark.usefixtures("compiled_loop")
 def test_spare_children_end_with_the_server(serve: Serve) -> None:
     server = start(serve, "waiting:handle")
     with server.connect() as client:
@@ -436,6 +437,7 @@ def test_spare_children_end_with_the_server(serve: Serve) -> None:
 
 
 @only_full
+@pytest.mark.usefixtures("compiled_loop")
 def test_a_spare_child_that_somebody_kills_costs_nobody_anything(serve: Serve) -> None:
     server = start(serve, "counting:handle")
     wait_until(lambda: len(children_of(spawner_of(server))) > 1)

@@ -17,15 +17,19 @@ from tcppar.net.address import Address
 from tcppar.net.listener import Accepted, Listener, open_listeners
 from tcppar.net.opening import ListenerOptions
 from tcppar.net.platform import PORTABLE, Features, detect
+from tcppar.net.steering import where_permitted
 from tcppar.records import Family, PeerCredentials
 from tests.support.descriptors import no_descriptor_free
 
-FULL = detect({})
+FULL = where_permitted(detect({}))
 OPTIONS = ListenerOptions(backlog=100)
 PATIENCE = 30.0
 LONGEST_PATH = 107  # sun_path of unix(7), with its end
 
-only_with_steering = pytest.mark.skipif(not FULL.steering, reason="this system cannot steer new clients")
+only_with_steering = pytest.mark.skipif(not FULL.steering, reason="this system does not let us steer new clients")
+only_where_turned_away = pytest.mark.skipif(
+    not FULL.turning_away, reason="this system does not let us turn new clients away"
+)
 
 Listen = Callable[..., list[Listener]]
 
@@ -452,7 +456,7 @@ def begin_to_connect(listener: Listener) -> socket.socket:
     return client
 
 
-@only_with_steering
+@only_where_turned_away
 def test_after_new_clients_are_turned_away_only_those_who_were_queued_are_accepted(
     tcp: Listener, connect: Connect
 ) -> None:
@@ -462,7 +466,7 @@ def test_after_new_clients_are_turned_away_only_those_who_were_queued_are_accept
         assert names_in_queue(tcp) == ["first", "second"]
 
 
-@only_with_steering
+@only_where_turned_away
 def test_a_client_that_was_turned_away_is_refused(listen: Listen) -> None:
     [listener] = listen("127.0.0.1:0")
     listener.turn_away()
@@ -473,7 +477,7 @@ def test_a_client_that_was_turned_away_is_refused(listen: Listen) -> None:
         assert late.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
 
 
-@only_with_steering
+@only_where_turned_away
 @pytest.mark.parametrize("accepted", ["before", "after"])
 def test_connections_go_on_after_new_clients_are_turned_away(accepted: str, tcp: Listener, connect: Connect) -> None:
     client = connect(tcp, "question")
@@ -493,7 +497,7 @@ def test_connections_go_on_after_new_clients_are_turned_away(accepted: str, tcp:
         assert (connection.recv(100), connection.recv(100)) == (b"thanks", b"")
 
 
-@only_with_steering
+@only_where_turned_away
 def test_a_new_server_may_listen_as_soon_as_the_old_one_has_emptied_its_queue(
     tcp: Listener, listen: Listen, connect: Connect
 ) -> None:

@@ -144,8 +144,8 @@ def test_a_storm_of_signals_changes_nothing(
     resets = [] if server.portable else [Signals.SIGUSR1]
     with storm(server.pid, [Signals.SIGCHLD, *resets, Signals.SIGHUP, Signals.SIGWINCH], 1000) as sent:
         outcome = run_load(load, server)
+        wait_until(lambda: min(sent.values()) > 100)  # how many a second is a matter of the machine
     assert outcome["failed"] == 0, outcome
-    assert min(sent.values()) > 100  # how many a second is a matter of the machine
     assert_books_balance(server, outcome)
     assert server.events("reloaded")
     assert_stops_clean(server, outcome)

@@ -25,8 +25,6 @@ from tcppar.records import (
     Retire,
     Taken,
 )
-from tcppar.spawner import zygote
-from tests.conftest import unavailable
 from tests.support.command import Serve
 from tests.support.handlers import HANDLERS, answers, children_of, is_over, said_by, start
 from tests.support.server import descriptors, read_line, wait_until
@@ -36,11 +34,7 @@ only_full = pytest.mark.parametrize("serve", ["full"], indirect=True)
 LENGTH = 4
 SPARES = 2
 
-
-@pytest.fixture(autouse=True)
-def compiled_loop() -> None:
-    if not zygote.AVAILABLE:
-        unavailable("the loop was not compiled: the one in Python is used")
+pytestmark = pytest.mark.usefixtures("compiled_loop")
 
 
 @pytest.fixture

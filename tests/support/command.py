@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,16 +68,19 @@ def running(
 @contextmanager
 def killed_afterwards(serve: Serve) -> Iterator[Serve]:
     """The `serve` fixture, but what a test leaves running is killed: a test that is about the end of a server asks for
-    it itself, and the others need not wait for it.
+    it itself, and the others need not wait for it. Who is killed removes nothing: so its temporary files have a folder.
     """
     started: list[Server] = []
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)  # for children that are somebody else
 
-    def start(*arguments: str | Path, **options: Any) -> Server:
-        started.append(serve(*arguments, **options))
-        return started[-1]
+        def start(*arguments: str | Path, environment: Mapping[str, str] | None = None, **options: Any) -> Server:
+            started.append(serve(*arguments, environment={"TMPDIR": folder, **(environment or {})}, **options))
+            return started[-1]
 
-    try:
-        yield start
-    finally:
-        for server in started:
-            server.process.kill()
+        try:
+            yield start
+        finally:
+            for server in started:
+                server.process.kill()
+                server.process.wait()
