@@ -42,6 +42,10 @@ static PyObject *send_frame(PyObject *module, PyObject *args) {
     int descriptor, channel;
     if (!PyArg_ParseTuple(args, "Oy#i", &end, &body, &size, &descriptor) || (channel = number_of(end)) < 0)
         return NULL;
+    if ((uint64_t)size > UINT32_MAX) {
+        PyErr_SetString(PyExc_OverflowError, "a frame's body is too large for its length");
+        return NULL;
+    }
     uint32_t length = htobe32((uint32_t)size);
     struct iovec parts[] = {{.iov_base = &length, .iov_len = sizeof length},
                             {.iov_base = (void *)body, .iov_len = (size_t)size}};
@@ -53,7 +57,7 @@ static PyObject *send_frame(PyObject *module, PyObject *args) {
         Py_END_ALLOW_THREADS;
         if (is_worth_another(sent))
             continue;
-        if (sent < 0 && errno == EAGAIN && left < sizeof length + (size_t)size)
+        if (sent < 0 && !PyErr_Occurred() && errno == EAGAIN && left < sizeof length + (size_t)size)
             return PyBool_FromLong(0);
         if (sent < 0)
             return failed();
@@ -73,10 +77,8 @@ static PyObject *list_of(const struct passed *passed) {
     PyObject *list = PyList_New(passed->count);
     for (int i = 0; list != NULL && i < passed->count; i++) {
         PyObject *descriptor = PyLong_FromLong(passed->descriptors[i]);
-        if (descriptor == NULL)
+        if (descriptor == NULL || PyList_SetItem(list, i, descriptor) < 0)
             Py_CLEAR(list);
-        else
-            PyList_SetItem(list, i, descriptor);
     }
     return list;
 }
@@ -112,7 +114,10 @@ static PyObject *receive(PyObject *module, PyObject *args) {
     if (size < 0)
         return failed();
     PyObject *descriptors = list_of(&passed);
-    return descriptors == NULL ? NULL : Py_BuildValue("y#N", data, (Py_ssize_t)size, descriptors);
+    PyObject *received = descriptors == NULL ? NULL : Py_BuildValue("y#N", data, (Py_ssize_t)size, descriptors);
+    if (received == NULL)
+        close_passed(&passed);
+    return received;
 }
 
 union name {
@@ -133,7 +138,7 @@ static PyObject *host_of(const union name *name) {
 
 /* The address that a connection's client has connected to; None if it cannot be told any more. */
 static PyObject *local_host(int descriptor) {
-    union name name;
+    union name name = {0};
     socklen_t size = sizeof name;
     if (getsockname(descriptor, &name.any, &size) < 0)
         Py_RETURN_NONE;
@@ -143,8 +148,9 @@ static PyObject *local_host(int descriptor) {
 /* A connection on which nothing was sent yet counts the time since the last data from the end of its handshake. */
 static PyObject *seconds_queued(int descriptor) {
     struct tcp_info info;
-    socklen_t size = offsetof(struct tcp_info, tcpi_last_ack_sent);
-    if (getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, &info, &size) < 0)
+    const socklen_t wanted = offsetof(struct tcp_info, tcpi_last_ack_sent);
+    socklen_t size = wanted;
+    if (getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, &info, &size) < 0 || size < wanted)
         Py_RETURN_NONE;
     return PyFloat_FromDouble((double)info.tcpi_last_data_sent / 1000);
 }
@@ -179,8 +185,11 @@ static PyObject *accept_tcp(PyObject *module, PyObject *args) {
     if (descriptor < 0)
         return failed();
     int port = ntohs(peer.any.sa_family == AF_INET6 ? peer.ipv6.sin6_port : peer.ipv4.sin_port);
-    return Py_BuildValue("iNiNN", descriptor, host_of(&peer), port, host_if(local, descriptor),
-                         seconds_if(queued, descriptor));
+    PyObject *accepted = Py_BuildValue("iNiNN", descriptor, host_of(&peer), port, host_if(local, descriptor),
+                                       seconds_if(queued, descriptor));
+    if (accepted == NULL)
+        close(descriptor);
+    return accepted;
 }
 
 static PyMethodDef methods[] = {{"accept", accept_tcp, METH_VARARGS, NULL},

@@ -29,6 +29,11 @@ static inline int take_passed(struct passed *passed) {
     return first;
 }
 
+static inline void close_passed(struct passed *passed) {
+    while (passed->count > 0)
+        close(passed->descriptors[--passed->count]);
+}
+
 /* As sendmsg(2); `descriptor` goes along unless it is negative. */
 static inline ssize_t send_with(int channel, struct iovec *parts, size_t count, int descriptor, int flags) {
     union {

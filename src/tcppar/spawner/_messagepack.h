@@ -1,22 +1,26 @@
 /*
- * Reading MessagePack (https://github.com/msgpack/msgpack/blob/master/spec.md): item by item, or into Python objects.
+ * Reading MessagePack (https://github.com/msgpack/msgpack/blob/master/spec.md), item by item.
  *
- * Items are read without making an object, for objects are made in memory that a spawner shares with its children.
- * Extension types and floats of four bytes are not read: msgspec writes none.
+ * No object is made, for objects are made in memory that a spawner shares with its children; and nothing calls itself,
+ * for whoever writes the items decides how deep they are nested. Extension types are not read: msgspec writes none.
  */
 #ifndef TCPPAR_MESSAGEPACK_H
 #define TCPPAR_MESSAGEPACK_H
 
-#include <Python.h>
-
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
-enum kind { NOTHING, BOOLEAN, INTEGER, REAL, TEXT, BINARY, ARRAY, MAP, BROKEN };
+/* LARGE: an integer above what a long long holds, as the unsigned number of the same bits. */
+enum kind { NOTHING, BOOLEAN, INTEGER, LARGE, REAL, TEXT, BINARY, ARRAY, MAP, BROKEN };
+
+enum { NIL = 0xc0 };
 
 struct reader {
     const unsigned char *at, *end;
-    bool ended; /* in the middle of something */
+    uint64_t owed; /* items that are still to come, those of arrays and maps that have begun among them */
+    bool broken;   /* what came is not MessagePack, and nothing more of it is read */
 };
 
 struct item {
@@ -28,11 +32,21 @@ struct item {
 
 static const struct item broken = {.kind = BROKEN};
 
+/* Of one item. */
+static struct reader reader_of(const void *data, size_t size) {
+    return (struct reader){.at = data, .end = (const unsigned char *)data + size, .owed = 1};
+}
+
+/* Whether the item was read to its end, and nothing stands behind it. */
+static bool is_read_to_the_end(const struct reader *reader) {
+    return !reader->broken && reader->owed == 0 && reader->at == reader->end;
+}
+
 /* An unsigned number of so many bytes, big endian. */
 static uint64_t read_number(struct reader *reader, int bytes) {
     uint64_t number = 0;
     if (reader->end - reader->at < bytes) {
-        reader->ended = true;
+        reader->broken = true;
         return 0;
     }
     while (bytes-- > 0)
@@ -40,18 +54,42 @@ static uint64_t read_number(struct reader *reader, int bytes) {
     return number;
 }
 
+/*
+ * The size is below 2^32. Each item that is owed takes a byte at least: an array that claims more of them than there are
+ * bytes left beside those that others have claimed is refused before anybody makes room for it.
+ */
 static struct item sized(struct reader *reader, enum kind kind, uint64_t size) {
     struct item item = {.kind = kind, .integer = (long long)size, .bytes = (const char *)reader->at};
-    if (size > (uint64_t)(reader->end - reader->at)) /* each element takes a byte at least */
+    uint64_t left = (uint64_t)(reader->end - reader->at);
+    uint64_t items = kind == ARRAY ? size : kind == MAP ? 2 * size : 0;
+    uint64_t bytes = kind == TEXT || kind == BINARY ? size : 0;
+    if (items + bytes + reader->owed > left)
         return broken;
-    if (kind == TEXT || kind == BINARY)
-        reader->at += size;
+    reader->owed += items;
+    reader->at += bytes;
+    return item;
+}
+
+static struct item of_natural(uint64_t number) {
+    return (struct item){.kind = number > INT64_MAX ? LARGE : INTEGER, .integer = (long long)number};
+}
+
+static struct item of_float(uint64_t bits) {
+    struct item item = {.kind = REAL};
+    uint32_t low = (uint32_t)bits;
+    float number;
+    memcpy(&number, &low, sizeof number);
+    item.real = (double)number;
+    return item;
+}
+
+static struct item of_double(uint64_t bits) {
+    struct item item = {.kind = REAL};
+    memcpy(&item.real, &bits, sizeof bits);
     return item;
 }
 
 static struct item read_any(struct reader *reader) {
-    if (reader->at >= reader->end)
-        return broken;
     unsigned char first = *reader->at++;
     if (first <= 0x7f || first >= 0xe0)
         return (struct item){.kind = INTEGER, .integer = (signed char)first};
@@ -62,7 +100,7 @@ static struct item read_any(struct reader *reader) {
     if (first <= 0xbf)
         return sized(reader, TEXT, first & 0x1f);
     switch (first) {
-    case 0xc0:
+    case NIL:
         return (struct item){.kind = NOTHING};
     case 0xc2:
     case 0xc3:
@@ -71,18 +109,15 @@ static struct item read_any(struct reader *reader) {
     case 0xc5:
     case 0xc6:
         return sized(reader, BINARY, read_number(reader, 1 << (first - 0xc4)));
-    case 0xcb: {
-        union {
-            uint64_t bits;
-            double real;
-        } value = {.bits = read_number(reader, 8)};
-        return (struct item){.kind = REAL, .real = value.real};
-    }
+    case 0xca:
+        return of_float(read_number(reader, 4));
+    case 0xcb:
+        return of_double(read_number(reader, 8));
     case 0xcc:
     case 0xcd:
     case 0xce:
     case 0xcf:
-        return (struct item){.kind = INTEGER, .integer = (long long)read_number(reader, 1 << (first - 0xcc))};
+        return of_natural(read_number(reader, 1 << (first - 0xcc)));
     case 0xd0:
         return (struct item){.kind = INTEGER, .integer = (int8_t)read_number(reader, 1)};
     case 0xd1:
@@ -105,70 +140,38 @@ static struct item read_any(struct reader *reader) {
     return broken;
 }
 
+/* The next one. After one that is broken all are. */
 static struct item read_item(struct reader *reader) {
-    struct item item = read_any(reader);
-    return reader->ended ? broken : item;
+    struct item item = broken;
+    if (!reader->broken && reader->owed > 0 && reader->at < reader->end) {
+        reader->owed--;
+        item = read_any(reader);
+    }
+    if (item.kind == BROKEN)
+        reader->broken = true;
+    return reader->broken ? broken : item;
 }
 
-static long long read_integer(struct reader *reader) { return read_item(reader).integer; }
-
-static void skip(struct reader *reader) {
+/* The next one, which is broken unless it is of that kind. */
+static struct item read_kind(struct reader *reader, enum kind kind) {
     struct item item = read_item(reader);
-    long long inner = item.kind == ARRAY ? item.integer : item.kind == MAP ? 2 * item.integer : 0;
-    while (inner-- > 0 && reader->at < reader->end)
-        skip(reader);
+    if (item.kind != kind)
+        reader->broken = true;
+    return reader->broken ? broken : item;
 }
 
-static PyObject *unpack_item(struct reader *reader);
+static long long read_integer(struct reader *reader) { return read_kind(reader, INTEGER).integer; }
 
-static PyObject *unpack_array(struct reader *reader, long long size) {
-    PyObject *tuple = PyTuple_New((Py_ssize_t)size);
-    for (long long i = 0; tuple != NULL && i < size; i++) {
-        PyObject *element = unpack_item(reader);
-        if (element == NULL)
-            Py_CLEAR(tuple);
-        else
-            PyTuple_SetItem(tuple, (Py_ssize_t)i, element);
-    }
-    return tuple;
+/* How much is owed behind the next item and all that is in it. */
+static uint64_t owed_behind_next(const struct reader *reader) { return reader->owed > 0 ? reader->owed - 1 : 0; }
+
+/* Read over items until no more than so many are owed. */
+static void skip_to(struct reader *reader, uint64_t owed) {
+    while (!reader->broken && reader->owed > owed)
+        read_item(reader);
 }
 
-static PyObject *unpack_map(struct reader *reader, long long size) {
-    PyObject *dict = PyDict_New();
-    for (long long i = 0; dict != NULL && i < size; i++) {
-        PyObject *name = unpack_item(reader), *value = name == NULL ? NULL : unpack_item(reader);
-        if (value == NULL || PyDict_SetItem(dict, name, value))
-            Py_CLEAR(dict);
-        Py_XDECREF(name);
-        Py_XDECREF(value);
-    }
-    return dict;
-}
-
-static PyObject *unpack_item(struct reader *reader) {
-    struct item item = read_item(reader);
-    switch (item.kind) {
-    case NOTHING:
-        Py_RETURN_NONE;
-    case BOOLEAN:
-        return PyBool_FromLong((long)item.integer);
-    case INTEGER:
-        return PyLong_FromLongLong(item.integer);
-    case REAL:
-        return PyFloat_FromDouble(item.real);
-    case TEXT:
-        return PyUnicode_FromStringAndSize(item.bytes, (Py_ssize_t)item.integer);
-    case BINARY:
-        return PyBytes_FromStringAndSize(item.bytes, (Py_ssize_t)item.integer);
-    case ARRAY:
-        return unpack_array(reader, item.integer);
-    case MAP:
-        return unpack_map(reader, item.integer);
-    case BROKEN:
-        break;
-    }
-    PyErr_SetString(PyExc_ValueError, "what came is not MessagePack");
-    return NULL;
-}
+/* Read over an item, with all that is in it. */
+static void skip(struct reader *reader) { skip_to(reader, owed_behind_next(reader)); }
 
 #endif

@@ -14,6 +14,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -99,23 +101,62 @@ static pid_t run(struct request *request) {
     return pid;
 }
 
-/* Pointers to the texts of a list of bytes; -1 if it holds anything else. */
-static int point_at(PyObject *texts, Py_ssize_t count, char **pointers) {
-    for (Py_ssize_t i = 0; i < count; i++)
-        if ((pointers[i] = PyBytes_AsString(PyList_GetItem(texts, i))) == NULL)
-            return -1;
-    return 0;
+static PyObject *failed(int error, const char *what) {
+    errno = error;
+    return PyErr_SetFromErrnoWithFilename(PyExc_OSError, what);
 }
 
-static int read_limits(PyObject *limits, Py_ssize_t count, struct limit *to) {
+/*
+ * What a request points to. It is not on the stack: a configuration may have more arguments than that has room for. How
+ * many a program can have the kernel knows (execve(2), E2BIG).
+ */
+struct memory {
+    char **arguments, **environment;
+    struct limit *limits;
+    char listen_pid[sizeof LISTEN_PID + LARGEST_NUMBER];
+};
+
+static bool allocate(struct memory *memory, Py_ssize_t arguments, Py_ssize_t variables, Py_ssize_t limits) {
+    memory->arguments = calloc((size_t)arguments + 1, sizeof *memory->arguments); /* with the NULL at the end */
+    memory->environment = calloc((size_t)variables + 1, sizeof *memory->environment);
+    memory->limits = calloc((size_t)limits + 1, sizeof *memory->limits);
+    return memory->arguments != NULL && memory->environment != NULL && memory->limits != NULL;
+}
+
+static void free_all(const struct memory *memory) {
+    free(memory->arguments);
+    free(memory->environment);
+    free(memory->limits);
+}
+
+/* Pointers to the texts of a list of bytes; false if it holds anything else. */
+static bool point_at(PyObject *texts, char **pointers) {
+    Py_ssize_t count = PyList_Size(texts);
+    for (Py_ssize_t i = 0; i < count; i++)
+        if (PyBytes_AsStringAndSize(PyList_GetItem(texts, i), &pointers[i], NULL) < 0) /* nor with a NUL in it */
+            return false;
+    return true;
+}
+
+static bool read_limits(PyObject *limits, Py_ssize_t count, struct limit *to) {
     for (Py_ssize_t i = 0; i < count; i++) {
         long long soft, hard;
         if (!PyArg_ParseTuple(PyTuple_GetItem(limits, i), "iLL", &to[i].resource, &soft, &hard))
-            return -1;
+            return false;
         to[i].value.rlim_cur = (rlim_t)soft; /* -1 is RLIM_INFINITY */
         to[i].value.rlim_max = (rlim_t)hard;
     }
-    return 0;
+    return true;
+}
+
+static PyObject *launch_with(struct request *request) {
+    pid_t pid = run(request);
+    if (request->error == 0)
+        return PyLong_FromLong((long)pid);
+    if (pid > 0)
+        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+            ;
+    return failed(request->error, request->failed);
 }
 
 PyDoc_STRVAR(launch_doc,
@@ -125,46 +166,37 @@ PyDoc_STRVAR(launch_doc,
 
 static PyObject *launch(PyObject *module, PyObject *args) {
     struct request request = {0};
-    PyObject *arguments, *environment, *limits;
+    struct memory memory = {.listen_pid = ""};
+    PyObject *arguments, *environment, *limits, *result = NULL;
     char *more;
-    Py_ssize_t more_size;
+    Py_ssize_t more_size, count = 0;
     int listens;
     if (!PyArg_ParseTuple(args, "yO!O!y#ipO!", &request.program, &PyList_Type, &arguments, &PyList_Type, &environment,
                           &more, &more_size, &request.descriptor, &listens, &PyTuple_Type, &limits))
         return NULL;
-
-    Py_ssize_t argument_count = PyList_Size(arguments), count = PyList_Size(environment), more_count = 1;
     for (Py_ssize_t i = 0; i < more_size; i++)
-        more_count += more[i] == '\0';
+        count += more[i] == '\0';
     request.limit_count = PyTuple_Size(limits);
-
-    char *argument_pointers[argument_count + 1], *pointers[count + more_count + 2];
-    char listen_pid[sizeof LISTEN_PID + LARGEST_NUMBER];
-    struct limit limit_values[request.limit_count + 1];
-    if (point_at(arguments, argument_count, argument_pointers) || point_at(environment, count, pointers) ||
-        read_limits(limits, request.limit_count, limit_values))
-        return NULL;
-    argument_pointers[argument_count] = NULL;
-    for (char *text = more; text < more + more_size; text += strlen(text) + 1)
-        pointers[count++] = text;
-    if (listens) {
-        memcpy(listen_pid, LISTEN_PID, sizeof LISTEN_PID);
-        pointers[count++] = listen_pid;
-        request.listen_pid = listen_pid + sizeof LISTEN_PID - 1;
+    /* Those of the connection, one more than there are NULs between them, and LISTEN_PID. */
+    if (!allocate(&memory, PyList_Size(arguments), PyList_Size(environment) + count + 2, request.limit_count)) {
+        result = failed(ENOMEM, "the arguments and the environment");
+    } else if (read_limits(limits, request.limit_count, memory.limits) && point_at(arguments, memory.arguments) &&
+               point_at(environment, memory.environment)) {
+        char **end = memory.environment + PyList_Size(environment);
+        for (char *text = more; text < more + more_size; text += strlen(text) + 1)
+            *end++ = text;
+        if (listens) {
+            memcpy(memory.listen_pid, LISTEN_PID, sizeof LISTEN_PID);
+            request.listen_pid = memory.listen_pid + sizeof LISTEN_PID - 1;
+            *end = memory.listen_pid;
+        }
+        request.arguments = memory.arguments;
+        request.environment = memory.environment;
+        request.limits = memory.limits;
+        result = launch_with(&request);
     }
-    pointers[count] = NULL;
-    request.arguments = argument_pointers;
-    request.environment = pointers;
-    request.limits = limit_values;
-
-    pid_t pid = run(&request);
-    if (request.error == 0)
-        return PyLong_FromLong((long)pid);
-    if (pid > 0)
-        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-            ;
-    errno = request.error;
-    return PyErr_SetFromErrnoWithFilename(PyExc_OSError, request.failed);
+    free_all(&memory);
+    return result;
 }
 
 static PyMethodDef methods[] = {{"launch", launch, METH_VARARGS, launch_doc}, {NULL, NULL, 0, NULL}};

@@ -29,8 +29,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "_messagepack.h"
 #include "_orders.h"
+#include "_unpack.h"
 
 enum { MOST_SPARES = 4 };
 
@@ -83,9 +83,15 @@ static double now(void) {
 
 /* Reports. */
 
+/* Nobody gives orders or reads reports any more, or what comes is none; the children go on. */
+static void lose_supervisor(void) {
+    self.ending = self.orphaned = true;
+    close_passed(&self.inbox.passed);
+}
+
 static void send_all_reports(void) {
     if (!self.orphaned && !send_reports(self.channel, &self.outbox))
-        self.ending = self.orphaned = true;
+        lose_supervisor();
     self.outbox.count = 0;
 }
 
@@ -101,7 +107,7 @@ static bool has_room_for_child(void) {
     if (self.child_count < self.child_room)
         return true;
     size_t room = self.child_room ? 2 * self.child_room : 256;
-    struct child *children = realloc(self.children, room * sizeof *children);
+    struct child *children = reallocarray(self.children, room, sizeof *children);
     if (children == NULL)
         return false;
     self.children = children;
@@ -170,8 +176,7 @@ static void become_child(void) {
     close(self.channel);
     for (int i = 0; i < self.spare_count; i++)
         close(self.spares[i].channel);
-    for (int i = 0; i < self.inbox.passed.count; i++)
-        close(self.inbox.passed.descriptors[i]);
+    close_passed(&self.inbox.passed);
     setpgid(0, 0);
     sigaction(SIGCHLD, &default_action, NULL);
     sigprocmask(SIG_SETMASK, &self.waiting_mask, NULL);
@@ -238,54 +243,53 @@ static enum role give(const unsigned char *order, size_t size, int descriptor, l
 }
 
 /* Make a child for what has come with the order; it has an attempt, if it is an offer. */
-static enum role obey_with(const unsigned char *order, size_t size, int *descriptor, long long number,
-                           long long attempt) {
-    if ((*descriptor = take_passed(&self.inbox.passed)) < 0) {
+static enum role obey_with(const unsigned char *data, size_t size, int *descriptor, const struct order *order) {
+    if ((*descriptor = take_descriptor(&self.inbox)) < 0) {
         /* It did not fit into our table; the supervisor has still got its own. */
-        report_busy(outbox(), number, EMFILE, "recvmsg", attempt);
+        report_busy(outbox(), order->number, EMFILE, "recvmsg", order->attempt);
         return SPAWNER;
     }
-    enum role role = give(order, size, *descriptor, number, attempt);
+    enum role role = give(data, size, *descriptor, order->number, order->attempt);
     if (role == SPAWNER)
         close(*descriptor);
     return role;
 }
 
-static enum role take_offer(struct reader *reader, const unsigned char *order, size_t size, int *descriptor) {
-    long long number = read_integer(reader);
-    skip(reader); /* both ends */
-    skip(reader); /* credentials */
-    long long attempt = read_integer(reader), again = read_integer(reader);
-    if (again && number == self.last_number && attempt == self.last_attempt) {
-        if ((*descriptor = take_passed(&self.inbox.passed)) >= 0)
-            close(*descriptor);
+static enum role take_offer(const unsigned char *data, size_t size, int *descriptor, const struct order *offer) {
+    if (offer->again && offer->number == self.last_number && offer->attempt == self.last_attempt)
         return SPAWNER;
-    }
-    self.last_number = number;
-    self.last_attempt = attempt;
-    return obey_with(order, size, descriptor, number, attempt);
+    self.last_number = offer->number;
+    self.last_attempt = offer->attempt;
+    return obey_with(data, size, descriptor, offer);
+}
+
+/* A child that does not lead its group, because it has not come to that yet or has left it, is signalled itself. */
+static void signal_child(pid_t pid, int signal) {
+    /* It is not reaped before it leaves the table, so that neither it nor the group can be another's. */
+    if (killpg(pid, signal) < 0 || getpgid(pid) != pid)
+        kill(pid, signal); /* fails if it has ended, or is not ours to end */
 }
 
 static void deliver(long long number, int signal) {
-    /* The child is not reaped before it leaves this table, so that the group cannot be another's. */
     for (size_t i = 0; i < self.child_count; i++)
         if (self.children[i].number == number)
-            killpg(self.children[i].pid, signal); /* fails if it has ended, or is not ours to end */
+            signal_child(self.children[i].pid, signal);
 }
 
-static enum role obey(const unsigned char *order, size_t size, int *descriptor) {
-    struct reader reader = {.at = order, .end = order + size};
-    read_item(&reader); /* an array */
-    switch (read_integer(&reader)) {
-    case OFFER:
-        return take_offer(&reader, order, size, descriptor);
-    case HIRE:
-        return obey_with(order, size, descriptor, read_integer(&reader), 0);
-    case DELIVER: {
-        long long number = read_integer(&reader);
-        deliver(number, (int)read_integer(&reader));
-        break;
+static enum role obey(const unsigned char *data, size_t size, int *descriptor) {
+    struct order order;
+    if (!read_order(data, size, &order)) {
+        lose_supervisor();
+        return SPAWNER;
     }
+    switch (order.tag) {
+    case OFFER:
+        return take_offer(data, size, descriptor, &order);
+    case HIRE:
+        return obey_with(data, size, descriptor, &order);
+    case DELIVER:
+        deliver(order.number, order.signal);
+        break;
     case RETIRE:
         self.ending = true;
         break;
@@ -298,16 +302,20 @@ static enum role take_orders(const unsigned char **order, size_t *size, int *des
     ssize_t count;
     while ((count = receive_orders(self.channel, &self.inbox)) < 0 && errno == EINTR)
         ;
+    if (count < 0 && was_shortage(errno))
+        return SPAWNER; /* what there is will be read then */
     if (count <= 0) {
-        /* Nobody gives orders or reads reports any more (or what came is not a frame); the children go on. */
-        self.ending = self.orphaned = true;
+        lose_supervisor();
         return SPAWNER;
     }
-    while ((*order = next_order(&self.inbox, size)) != NULL) {
+    while (!self.orphaned && (*order = next_order(&self.inbox, size)) != NULL) {
         enum role role = obey(*order, *size, descriptor);
         if (role != SPAWNER)
             return role;
+        finish_order(&self.inbox);
     }
+    if (is_astray(&self.inbox))
+        lose_supervisor();
     return SPAWNER;
 }
 
@@ -372,6 +380,14 @@ static void begin(int channel, int spares) {
     prepare_in(0.0);
 }
 
+/* What a process was made for, or has received: the descriptor, which is closed if the order cannot be unpacked. */
+static PyObject *given(int descriptor, const unsigned char *order, size_t size) {
+    PyObject *unpacked = unpack_all(order, size);
+    if (unpacked == NULL && descriptor >= 0)
+        close(descriptor);
+    return unpacked == NULL ? NULL : Py_BuildValue("iN", descriptor, unpacked);
+}
+
 PyDoc_STRVAR(serve_doc,
              "serve(channel, spares) -> (descriptor, order) | None\n\n"
              "Take offers from the channel and fork a process for each, up to `spares` of them ahead.\n"
@@ -394,8 +410,7 @@ static PyObject *serve(PyObject *module, PyObject *args) {
     }
     if (role == SPARE)
         return Py_BuildValue("iO", descriptor, Py_None);
-    struct reader reader = {.at = order, .end = order + size};
-    return Py_BuildValue("iN", descriptor, unpack_item(&reader));
+    return given(descriptor, order, size);
 }
 
 PyDoc_STRVAR(wait_doc, "wait(channel) -> (descriptor, order) | None\n\n"
@@ -407,20 +422,25 @@ static PyObject *wait_for_offer(PyObject *module, PyObject *args) {
     struct inbox *inbox = &self.inbox;
     if (!PyArg_ParseTuple(args, "i", &channel))
         return NULL;
-    inbox->passed.count = 0;
     while ((size = receive_with(channel, inbox->data, sizeof inbox->data, &inbox->passed)) < 0 && errno == EINTR)
         ;
     close(channel);
-    if (size <= 0 || inbox->passed.count == 0)
+    int descriptor = take_passed(&inbox->passed);
+    close_passed(&inbox->passed);
+    if (size <= 0 || descriptor < 0)
         Py_RETURN_NONE;
-    struct reader reader = {.at = inbox->data, .end = inbox->data + size};
-    return Py_BuildValue("iN", take_passed(&inbox->passed), unpack_item(&reader));
+    return given(descriptor, inbox->data, (size_t)size);
 }
 
 /* Workers. What handlers have started, threads and signals' handlers, goes on while one waits. */
 
 static struct inbox workers_inbox;
 static struct outbox workers_outbox;
+
+static PyObject *no_offer(void) {
+    close_passed(&workers_inbox.passed);
+    Py_RETURN_NONE;
+}
 
 PyDoc_STRVAR(next_doc, "next(channel) -> (descriptor, order) | None\n\n"
                        "In a worker: its next connection, or -1 if that could not be received, and the offer.\n"
@@ -440,15 +460,20 @@ static PyObject *next_offer(PyObject *module, PyObject *args) {
         if (count < 0 && errno == EINTR) {
             if (PyErr_CheckSignals())
                 return NULL;
-        } else if (count <= 0) {
-            Py_RETURN_NONE;
+        } else if (count == 0 || (count < 0 && !was_shortage(errno))) {
+            return no_offer();
         }
     }
-    struct reader reader = {.at = order, .end = order + size}, tag = reader;
-    read_item(&tag); /* an array */
-    if (read_integer(&tag) != OFFER)
-        Py_RETURN_NONE; /* it retires */
-    return Py_BuildValue("iN", take_passed(&workers_inbox.passed), unpack_item(&reader));
+    struct order offer;
+    if (!read_order(order, size, &offer) || offer.tag != OFFER)
+        return no_offer(); /* it retires, or what came is nothing for it */
+    int descriptor = take_descriptor(&workers_inbox);
+    finish_order(&workers_inbox);
+    PyObject *taken = given(descriptor, order, size);
+    if (taken != NULL || !PyErr_ExceptionMatches(PyExc_ValueError))
+        return taken;
+    PyErr_Clear();
+    return no_offer();
 }
 
 static PyObject *tell(int channel) {
@@ -508,8 +533,7 @@ static PyObject *unpack(PyObject *module, PyObject *args) {
     Py_ssize_t size;
     if (!PyArg_ParseTuple(args, "y#", &data, &size))
         return NULL;
-    struct reader reader = {.at = (const unsigned char *)data, .end = (const unsigned char *)data + size};
-    return unpack_item(&reader);
+    return unpack_all(data, (size_t)size);
 }
 
 static PyMethodDef methods[] = {{"serve", serve, METH_VARARGS, serve_doc},
