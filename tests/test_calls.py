@@ -6,6 +6,7 @@ import select
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from tcppar.net import calls
 from tcppar.net.calls import NO_DESCRIPTOR, Calls
 from tests.conftest import unavailable
 from tests.support.descriptors import no_descriptor_free
+from tests.support.lingering import LINGER, lingering
 
 PATIENCE = 30.0
 BODY = b"x" * 1000
@@ -104,6 +106,35 @@ def test_who_reads_alone_drops_the_descriptors_that_come(means: Calls, ends: End
     assert means.read(ends[1], 0)[4:] == BODY
     assert os.read(reader, 1) == b"", "somebody has it"
     os.close(reader)
+
+
+@pytest.mark.parametrize("flags", [0, socket.MSG_PEEK])
+@pytest.mark.parametrize("count", [1, 253])
+def test_descriptors_that_come_unasked_leave_nothing(flags: int, count: int, means: Calls, ends: Ends) -> None:
+    reader, writer = os.pipe()
+    before = os.listdir("/proc/self/fd")
+    socket.send_fds(ends[0], [BODY], [writer] * count)
+    for _ in range(3 if flags else 1):
+        assert means.read(ends[1], flags) == BODY
+    assert os.listdir("/proc/self/fd") == before
+    os.close(reader)
+    os.close(writer)
+
+
+def test_no_descriptor_that_comes_holds_a_reader_up(means: Calls, ends: Ends) -> None:
+    """The last of a connection that lingers is closed by whoever reads it."""
+    with lingering() as connection:
+        socket.send_fds(ends[0], [BODY], [connection.fileno()])
+        connection.close()
+        started = time.monotonic()
+        assert means.read(ends[1], 0) == BODY
+        assert time.monotonic() - started < LINGER / 2
+
+
+@pytest.mark.parametrize(("most", "read"), [(10, 10), (len(BODY) + 1, len(BODY)), (1 << 30, len(BODY))])
+def test_no_more_is_read_than_is_asked_for(most: int, read: int, means: Calls, ends: Ends) -> None:
+    ends[0].send(BODY)
+    assert means.read(ends[1], 0, most) == BODY[:read]
 
 
 def test_several_descriptors_of_one_message_come_in_their_order(means: Calls, ends: Ends) -> None:

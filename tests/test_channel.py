@@ -1,7 +1,9 @@
 """The channel: whole records in order, each with its descriptor, however the stream is cut."""
 
 import os
+import re
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import pairwise
@@ -18,6 +20,7 @@ from tcppar.net.channel import Channel, ChannelClosed
 from tcppar.records import Deliver, Endpoints, Family, Offer, Order, PeerCredentials
 from tests.conftest import unavailable
 from tests.support.descriptors import no_descriptor_free
+from tests.support.lingering import LINGER, lingering
 
 NUMBERS = st.integers(0, 2**32)
 ENDPOINTS = st.builds(Endpoints, st.sampled_from(Family), st.text(), st.integers(0, 65535), st.text(), st.just(80))
@@ -240,6 +243,44 @@ def test_a_stream_that_is_not_of_frames_ends_the_channel(ends: Ends) -> None:
     ends[0].sendall(b"GET / HTTP/1.0\r\n\r\n")
     with pytest.raises(ChannelClosed):
         channel_on(ends[1]).receive()
+
+
+# Descriptors for somebody who takes none.
+
+
+def test_the_supervisors_end_gets_no_descriptor_where_that_can_be_forbidden(ends: Ends, files: list[int]) -> None:
+    try:
+        socket.send_fds(ends[1], [b"report"], files[:1])
+    except PermissionError:
+        return
+    if tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= (6, 16):
+        pytest.fail("a descriptor was sent")
+    unavailable("this kernel cannot forbid it")
+
+
+@pytest.mark.parametrize("looks", [False, True])
+def test_what_is_unread_when_it_is_closed_holds_nobody_up(looks: bool) -> None:
+    ours, its = socket.socketpair()
+    with its, lingering() as connection, closing(channel_on(ours)) as receiver:
+        socket.send_fds(its, [stream_of(OFFERS)], [connection.fileno()])
+        socket.send_fds(its, [stream_of(OFFERS)], [connection.fileno()])
+        connection.close()
+        if looks:
+            assert receiver.look() == OFFERS
+        started = time.monotonic()
+        receiver.close()
+        assert time.monotonic() - started < LINGER / 2
+
+
+def test_what_was_looked_at_and_is_let_go_of_holds_nobody_up() -> None:
+    ours, its = socket.socketpair()
+    with its, lingering() as connection, closing(channel_on(ours)) as receiver:
+        socket.send_fds(its, [stream_of(OFFERS)], [connection.fileno()])
+        connection.close()
+        assert receiver.look() == OFFERS
+        started = time.monotonic()
+        receiver.forget()
+        assert time.monotonic() - started < LINGER / 2
 
 
 # A receiver that does not read.

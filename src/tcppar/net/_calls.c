@@ -86,13 +86,14 @@ static PyObject *list_of(const struct passed *passed) {
 static PyObject *read_stream(PyObject *module, PyObject *args) {
     PyObject *end;
     char data[READ_SIZE];
-    int flags, channel;
+    int flags, channel, most = READ_SIZE;
     ssize_t size;
-    if (!PyArg_ParseTuple(args, "Oi", &end, &flags) || (channel = number_of(end)) < 0)
+    if (!PyArg_ParseTuple(args, "Oi|i", &end, &flags, &most) || (channel = number_of(end)) < 0)
         return NULL;
+    size_t room = most < 0 ? 0 : most < READ_SIZE ? (size_t)most : READ_SIZE;
     do {
         Py_BEGIN_ALLOW_THREADS;
-        size = recv(channel, data, sizeof data, flags);
+        size = receive_without(channel, data, room, flags);
         Py_END_ALLOW_THREADS;
     } while (is_worth_another(size));
     return size < 0 ? failed() : PyBytes_FromStringAndSize(data, size);

@@ -15,6 +15,9 @@
 /* Room for a few descriptors, though one is expected: what does not fit would be lost silently. */
 enum { MOST_PASSED = 8 };
 
+/* SCM_MAX_FD of the kernel (unix(7)). */
+enum { MOST_IN_A_MESSAGE = 253 };
+
 /* Descriptors that have come; the first one belongs to the next frame that has one. */
 struct passed {
     int descriptors[MOST_PASSED], count;
@@ -50,8 +53,18 @@ static inline ssize_t send_with(int channel, struct iovec *parts, size_t count, 
     return sendmsg(channel, &message, flags | MSG_NOSIGNAL);
 }
 
+/* The next descriptor of a control message; false if there is none. */
+static inline bool next_passed(struct cmsghdr *part, size_t index, int *descriptor) {
+    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS ||
+        CMSG_LEN((index + 1) * sizeof(int)) > part->cmsg_len)
+        return false;
+    memcpy(descriptor, CMSG_DATA(part) + index * sizeof(int), sizeof(int));
+    return true;
+}
+
 /* As recvmsg(2), with descriptors closed on exec. Those for which this process has no number free are lost. */
 static inline ssize_t receive_with(int channel, void *to, size_t size, struct passed *passed) {
+    int descriptor;
     union {
         struct cmsghdr header;
         char bytes[CMSG_SPACE(MOST_PASSED * sizeof(int))];
@@ -63,15 +76,39 @@ static inline ssize_t receive_with(int channel, void *to, size_t size, struct pa
     if (count < 0)
         return count;
     for (struct cmsghdr *part = CMSG_FIRSTHDR(&message); part != NULL; part = CMSG_NXTHDR(&message, part))
-        if (part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_RIGHTS)
-            for (size_t i = 0; CMSG_LEN((i + 1) * sizeof(int)) <= part->cmsg_len; i++) {
-                int descriptor;
-                memcpy(&descriptor, CMSG_DATA(part) + i * sizeof(int), sizeof(int));
-                if (passed->count < MOST_PASSED)
-                    passed->descriptors[passed->count++] = descriptor;
-                else
-                    close(descriptor);
-            }
+        for (size_t i = 0; next_passed(part, i, &descriptor); i++)
+            if (passed->count < MOST_PASSED)
+                passed->descriptors[passed->count++] = descriptor;
+            else
+                close(descriptor);
+    return count;
+}
+
+/* Close what may be the last descriptor of a socket that somebody else has made to linger, without waiting for it. */
+static inline void close_at_once(int descriptor) {
+    setsockopt(descriptor, SOL_SOCKET, SO_LINGER, &(struct linger){0}, sizeof(struct linger));
+    close(descriptor);
+}
+
+/*
+ * As recv(2), from somebody who has no descriptors to send. recv itself would close those that come along: if one is the
+ * last of a connection that lingers, for as long as its sender likes.
+ */
+static inline ssize_t receive_without(int channel, void *to, size_t size, int flags) {
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(MOST_IN_A_MESSAGE * sizeof(int))];
+    } control;
+    struct iovec part = {.iov_base = to, .iov_len = size};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    int descriptor;
+    ssize_t count = recvmsg(channel, &message, flags | MSG_CMSG_CLOEXEC);
+    if (count < 0)
+        return count;
+    for (struct cmsghdr *part = CMSG_FIRSTHDR(&message); part != NULL; part = CMSG_NXTHDR(&message, part))
+        for (size_t i = 0; next_passed(part, i, &descriptor); i++)
+            close_at_once(descriptor);
     return count;
 }
 

@@ -8,7 +8,9 @@ connections a second.
 
 import os
 import socket
+import struct
 import sys
+from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from tcppar.net.platform import Features, socket_of
@@ -29,6 +31,9 @@ _DESCRIPTOR_SIZE = 4
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 # Room for a few descriptors, though one is expected: what does not fit would be lost silently.
 _ANCILLARY_SIZE = socket.CMSG_SPACE(_DESCRIPTOR_SIZE * 8)
+# As many as a message can bring (unix(7), SCM_MAX_FD).
+_LARGEST_ANCILLARY_SIZE = socket.CMSG_SPACE(_DESCRIPTOR_SIZE * 253)
+_NO_LINGER = struct.pack("ii", 0, 0)
 
 # tcpi_last_data_sent of struct tcp_info (linux/tcp.h), in milliseconds. A connection on which nothing was sent yet
 # counts it from the end of its handshake, which is when it entered the listener's queue.
@@ -50,14 +55,17 @@ class Send(Protocol):
 
 
 class Read(Protocol):
-    """Reads what is there, with the flags of recv(2); descriptors that came along are dropped.
+    """Reads what is there, so many bytes at the most, with the flags of recv(2).
+
+    Descriptors that came along are closed. recv(2) would do that as well; but if one is the last of a connection that
+    its sender has made to linger (SO_LINGER), it would wait for as long as the sender likes.
 
     Raises:
         BlockingIOError: nothing is there. Never on a blocking end, which waits for something.
         OSError: as recv(2).
     """
 
-    def __call__(self, end: socket.socket, flags: int, /) -> bytes: ...
+    def __call__(self, end: socket.socket, flags: int, most: int = ..., /) -> bytes: ...
 
 
 class Receive(Protocol):
@@ -124,17 +132,35 @@ def _send(end: socket.socket, body: bytes, descriptor: int) -> bool:
     return True
 
 
-def _read(end: socket.socket, flags: int) -> bytes:
-    return end.recv(READ_SIZE, flags)
+def _read(end: socket.socket, flags: int, most: int = READ_SIZE) -> bytes:
+    data, ancillary, _, _ = end.recvmsg(min(most, READ_SIZE), _LARGEST_ANCILLARY_SIZE, flags | _CLOSE_ON_EXEC)
+    if ancillary:
+        for descriptor in _passed(ancillary):
+            _close_at_once(descriptor)
+    return data
 
 
-def _receive(end: socket.socket) -> tuple[bytes, list[int]]:
-    data, ancillary, _, _ = end.recvmsg(READ_SIZE, _ANCILLARY_SIZE, _CLOSE_ON_EXEC)
+def _close_at_once(descriptor: int) -> None:
+    try:
+        with socket_of(descriptor) as view:
+            view.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    except OSError:
+        pass  # it is no socket, and cannot linger
+    os.close(descriptor)
+
+
+def _passed(ancillary: Iterable[tuple[int, int, bytes]]) -> list[int]:
     descriptors: list[int] = []
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             whole = len(payload) - len(payload) % _DESCRIPTOR_SIZE
             descriptors.extend(memoryview(payload)[:whole].cast("i"))
+    return descriptors
+
+
+def _receive(end: socket.socket) -> tuple[bytes, list[int]]:
+    data, ancillary, _, _ = end.recvmsg(READ_SIZE, _ANCILLARY_SIZE, _CLOSE_ON_EXEC)
+    descriptors = _passed(ancillary)
     if not _CLOSE_ON_EXEC:
         for descriptor in descriptors:
             os.set_inheritable(descriptor, False)

@@ -9,6 +9,7 @@ An offer's descriptor arrives with the first byte of its frame (unix(7): a read 
 import fcntl
 import select
 import socket
+import sys
 import termios
 from array import array
 from typing import Generic, TypeVar
@@ -32,16 +33,33 @@ class NotAFrame(ChannelClosed):
     """What the other side sends is not of our making: there is no more use in the channel."""
 
 
+# Of Linux 6.16 (asm-generic/socket.h): whether descriptors can be sent to a Unix socket.
+_SO_PASSRIGHTS = 83
+
+
 def pair() -> tuple[socket.socket, socket.socket]:
-    """A new channel's two ends, both closed on exec."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    """A new channel's two ends, both closed on exec: the supervisor's, to which no descriptor can be sent where the
+    system can forbid it, and the other.
+    """
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    _refuse_descriptors(ours)
+    return ours, its
 
 
 def taken_up(descriptor: int) -> socket.socket:
     """The supervisor's end of a channel that another process, or program, has made."""
     end = socket.socket(fileno=descriptor)
     end.setblocking(False)
+    _refuse_descriptors(end)
     return end
+
+
+def _refuse_descriptors(end: socket.socket) -> None:
+    if sys.platform == "linux":
+        try:
+            end.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
+        except OSError:
+            pass  # an older kernel: those that come are closed when they are read (`calls.Read`)
 
 
 class Channel(Generic[Received]):
@@ -116,7 +134,7 @@ class Channel(Generic[Received]):
     def forget(self) -> None:
         """Let go of what was looked at last."""
         while self._peeked:
-            self._peeked -= len(self._socket.recv(self._peeked))
+            self._peeked -= len(self._read(self._socket, 0, self._peeked))
 
     def receive_with_descriptors(self) -> tuple[list[Received], list[int]]:
         """As receive(), with the descriptors that came along, closed on exec.
@@ -170,6 +188,13 @@ class Channel(Generic[Received]):
         return bool(poll.poll(0))
 
     def close(self) -> None:
-        """Close this end."""
+        """Close this end, with what was not read."""
         self._peeked = 0
+        try:
+            # Descriptors in it would be closed with it, which can take long: they are read, and no more can come.
+            self._socket.shutdown(socket.SHUT_RD)
+            while self._read(self._socket, 0):
+                pass
+        except OSError:
+            pass  # the other side is gone, and all that there was with it
         self._socket.close()
