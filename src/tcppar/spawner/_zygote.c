@@ -437,8 +437,10 @@ static PyObject *wait_for_offer(PyObject *module, PyObject *args) {
 static struct inbox workers_inbox;
 static struct outbox workers_outbox;
 
+/* There will be none, whatever else has come. */
 static PyObject *no_offer(void) {
     close_passed(&workers_inbox.passed);
+    workers_inbox.start = workers_inbox.end = 0;
     Py_RETURN_NONE;
 }
 

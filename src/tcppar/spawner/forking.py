@@ -33,7 +33,6 @@ from tcppar.records import (
     Order,
     Ready,
     Report,
-    Retire,
     Taken,
 )
 
@@ -125,20 +124,27 @@ class _ChannelLine:
         self._descriptors: list[int] = []
 
     def next(self) -> "Given | None":
-        while True:
-            while self._orders:
-                order = self._orders.popleft()
-                if isinstance(order, Retire):
-                    return None
-                if isinstance(order, Offer):
-                    descriptor = self._descriptors.pop(0) if self._descriptors else NO_DESCRIPTOR
-                    return descriptor, order.number, order.endpoints, order.attempt, order.again
+        while not self._orders:
+            if not self._channel.is_in_part:
+                self._close_unwanted()
             try:
                 orders, descriptors = self._channel.receive_with_descriptors()
             except (ChannelClosed, OSError):
                 return None
             self._orders += orders
             self._descriptors += descriptors
+        order = self._orders.popleft()
+        if not isinstance(order, Offer):
+            self._close_unwanted()
+            return None  # it retires
+        descriptor = self._descriptors.pop(0) if self._descriptors else NO_DESCRIPTOR
+        return descriptor, order.number, order.endpoints, order.attempt, order.again
+
+    def _close_unwanted(self) -> None:
+        """What came with no offer, and is for none that comes later."""
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._descriptors.clear()
 
     def say_ready(self, pid: int) -> bool:
         return self._say(Ready(pid=pid))

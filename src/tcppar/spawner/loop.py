@@ -68,6 +68,7 @@ class Spawner:
         self._numbers: dict[int, int] = {}
         self._pids: dict[int, int] = {}
         self._last_offer: Offer | None = None
+        self._descriptors: list[int] = []
         self._reports: list[Report] = []
         self._ending = False
         self._orphaned = False
@@ -113,16 +114,25 @@ class Spawner:
         except (ChannelClosed, ConnectionError):
             self._lose_supervisor()
             return
+        self._descriptors += descriptors
         for order in orders:
             if isinstance(order, Deliver):
                 self._deliver(order)
             elif isinstance(order, Retire):
                 self._ending = True
             elif isinstance(order, Offer) and order.repeats(self._last_offer):
-                if descriptors:
-                    os.close(descriptors.pop(0))
+                if self._descriptors:
+                    os.close(self._descriptors.pop(0))
             else:
-                self._obey_with(order, descriptors)
+                self._obey_with(order, self._descriptors)
+        if not self._channel.is_in_part:
+            self._close_unwanted()
+
+    def _close_unwanted(self) -> None:
+        """What came with no order that takes it, and is for none that comes later."""
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._descriptors.clear()
 
     def _obey_with(self, order: Offer | Hire, descriptors: list[int]) -> None:
         if isinstance(order, Offer):
@@ -137,6 +147,7 @@ class Spawner:
         """Nobody gives orders or reads reports any more; the children that are there go on."""
         self._ending = self._orphaned = True
         self._waiter.unregister(self)
+        self._close_unwanted()
 
     def _make_child(self, offer: Offer | Hire, descriptor: int) -> None:
         started = time.monotonic()
