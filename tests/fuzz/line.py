@@ -1,4 +1,4 @@
-"""What a worker makes of its channel, by C and by Python: the same offers, each with its connection, and the same end."""
+"""What a worker makes of its channel, by C and by Python: the same offers, each with its connection, and the end."""
 
 import os
 import socket
