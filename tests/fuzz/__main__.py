@@ -2,72 +2,19 @@
 
 import argparse
 import secrets
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
 
-from tests.fuzz import building
-
-PYTHON_TARGETS = ("unpack", "channel", "line", "supervisor")
-_HANGS_AFTER = 60.0
-
-
-class Outcome(NamedTuple):
-    """What a target has come to.
-
-    Attributes:
-        said: its counts.
-        finding: the input that it fails with.
-        reports: what it, or a sanitizer, has said then.
-    """
-
-    said: str
-    finding: Path | None = None
-    reports: str = ""
-
-
-class Workshop:
-    """Where targets are compiled and run.
-
-    Args:
-        folder: for what is compiled; empty.
-        findings: where inputs are put with which something fails.
-    """
-
-    def __init__(self, folder: Path, findings: Path) -> None:
-        self._folder = folder
-        self._findings = findings
-        building.require_sanitizers(folder)
-        self._environment = building.package(folder)
-
-    def run(self, target: str, seconds: float, seed: int) -> Outcome:
-        """Run a target, over its seeds first."""
-        finding = self._findings / f"{target}-{seed}"
-        seeds = sorted((building.SEEDS / target).glob("*"))
-        command: list[str | Path] = [sys.executable, "-m", "tests.fuzz.runner", target]
-        if target in building.PROGRAMS:
-            command = [building.program(target, self._folder)]
-        ran = subprocess.run(
-            [*command, str(seconds), str(seed), finding, *seeds],
-            env=self._environment if target in PYTHON_TARGETS else None,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=seconds + _HANGS_AFTER,
-        )
-        reports = "".join(report.read_text() for report in building.findings_of(self._folder))
-        if ran.returncode == 0 and not reports:
-            return Outcome(ran.stdout.strip())
-        return Outcome(ran.stdout.strip(), finding, ran.stderr + reports)
+from tests.fuzz.building import PROGRAMS
+from tests.fuzz.workshop import PYTHON_TARGETS, Workshop
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./run fuzz", description=__doc__)
     parser.add_argument("seconds", type=float, nargs="?", default=60.0, help="for all targets together")
     parser.add_argument("--seed", type=int, default=None, help="of the choices; another one each time unless told")
-    parser.add_argument("--target", choices=[*building.PROGRAMS, *PYTHON_TARGETS], help="this one alone")
+    parser.add_argument("--target", choices=[*PROGRAMS, *PYTHON_TARGETS], help="this one alone")
     parser.add_argument("--findings", type=Path, default=Path("fuzz-findings"), help="folder of inputs that fail")
     return parser.parse_args()
 
@@ -76,7 +23,7 @@ def main() -> int:
     """Run them all; 0 if nothing was found."""
     arguments = _arguments()
     seed = secrets.randbelow(2**31) if arguments.seed is None else arguments.seed
-    targets = [arguments.target] if arguments.target else [*building.PROGRAMS, *PYTHON_TARGETS]
+    targets = [arguments.target] if arguments.target else [*PROGRAMS, *PYTHON_TARGETS]
     arguments.findings.mkdir(parents=True, exist_ok=True)
     clean = True
     with tempfile.TemporaryDirectory(prefix="tcppar-fuzz-") as folder:

@@ -7,12 +7,12 @@
  * first byte of the input; then the piece.
  */
 #include <stdint.h>
-#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
 #pragma GCC diagnostic ignored "-Wunused-function"
 #include "../../src/tcppar/spawner/_orders.h"
+#include "must.h"
 
 enum { LARGEST_STREAM = 1 << 15, MOST_PIECES = 64 };
 
@@ -30,11 +30,6 @@ static struct piece pieces[MOST_PIECES];
 static int piece_count, ends[2];
 static bool over;
 static struct inbox inbox;
-
-static void must(bool so) {
-    if (!so)
-        abort();
-}
 
 /* One after the other, so that what is left open shows in the number of the next. */
 static int lowest_free(void) {
@@ -86,10 +81,21 @@ static void take_orders(void) {
     over = is_astray(&inbox);
 }
 
+/* Whether the next frame is larger than any order. */
+static bool is_hopeless(void) {
+    uint32_t length;
+    if (sent - obeyed < LENGTH)
+        return false;
+    memcpy(&length, stream + obeyed, LENGTH);
+    return be32toh(length) > LARGEST_ORDER - LENGTH;
+}
+
+/* Such a one ends the channel at once, and nothing else does. */
 static void read_all(void) {
     int unread = 0;
     while (!over && ioctl(ends[1], FIONREAD, &unread) == 0 && unread > 0)
         take_orders();
+    must(over == is_hopeless());
 }
 
 static void send_piece(struct piece *piece, const uint8_t *data, size_t size) {

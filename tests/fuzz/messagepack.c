@@ -3,17 +3,12 @@
  * there, and it ends.
  */
 #include <stdint.h>
-#include <stdlib.h>
 
 #pragma GCC diagnostic ignored "-Wunused-function"
 #include "../../src/tcppar/spawner/_orders.h"
+#include "must.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void must(bool so) {
-    if (!so)
-        abort();
-}
 
 /* How many items there are, if it is MessagePack. */
 static size_t count_items(struct reader *reader) {
