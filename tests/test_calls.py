@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tcppar.net import calls
-from tcppar.net.calls import NO_DESCRIPTOR, Calls
+from tcppar.net.calls import READ_SIZE, Calls
 from tests.conftest import unavailable
 from tests.support.descriptors import no_descriptor_free
 from tests.support.lingering import LINGER, lingering
@@ -52,7 +52,7 @@ def read_exactly(end: socket.socket, size: int) -> bytes:
 
 
 def test_a_frame_is_its_length_and_its_body(means: Calls, ends: Ends) -> None:
-    assert means.send(ends[0], BODY, NO_DESCRIPTOR)
+    assert means.send(ends[0], BODY, ())
     assert means.read(ends[1], 0) == LENGTH + BODY
 
 
@@ -60,9 +60,9 @@ def test_an_end_that_waits_sends_all_of_a_frame_that_has_no_room(means: Calls, e
     """Piece by piece, as it is read; the descriptor goes once."""
     body = os.urandom(4 << 20)
     reader, writer = os.pipe()
-    sender = threading.Thread(target=means.send, args=(ends[0], body, writer))
+    sender = threading.Thread(target=means.send, args=(ends[0], body, (writer,)))
     sender.start()
-    first, [passed] = means.receive(ends[1])
+    first, [passed] = means.receive(ends[1], READ_SIZE)
     rest = read_exactly(ends[1], 4 + len(body) - len(first))
     sender.join(PATIENCE)
     assert (first + rest)[4:] == body
@@ -85,12 +85,12 @@ def test_without_any_room_nothing_is_sent(means: Calls, ends: Ends) -> None:
     fill(ends[0], BODY)
     fill(ends[0], b"x")
     with pytest.raises(BlockingIOError):
-        means.send(ends[0], BODY, NO_DESCRIPTOR)
+        means.send(ends[0], BODY, ())
 
 
 def test_a_frame_that_has_room_for_a_part_alone_is_told_from_one_that_was_sent(means: Calls, ends: Ends) -> None:
     ends[0].setblocking(False)
-    assert not means.send(ends[0], bytes(4 << 20), NO_DESCRIPTOR)
+    assert not means.send(ends[0], bytes(4 << 20), ())
 
 
 def test_what_is_looked_at_is_still_there(means: Calls, ends: Ends) -> None:
@@ -101,7 +101,7 @@ def test_what_is_looked_at_is_still_there(means: Calls, ends: Ends) -> None:
 
 def test_who_reads_alone_drops_the_descriptors_that_come(means: Calls, ends: Ends) -> None:
     reader, writer = os.pipe()
-    means.send(ends[0], BODY, writer)
+    means.send(ends[0], BODY, (writer,))
     os.close(writer)
     assert means.read(ends[1], 0)[4:] == BODY
     assert os.read(reader, 1) == b"", "somebody has it"
@@ -140,7 +140,7 @@ def test_no_more_is_read_than_is_asked_for(most: int, read: int, means: Calls, e
 def test_several_descriptors_of_one_message_come_in_their_order(means: Calls, ends: Ends) -> None:
     sent = [os.memfd_create(str(number)) for number in range(5)]
     socket.send_fds(ends[0], [BODY], sent)
-    data, came = means.receive(ends[1])
+    data, came = means.receive(ends[1], READ_SIZE)
     assert data == BODY
     assert [os.fstat(descriptor).st_ino for descriptor in came] == [os.fstat(it).st_ino for it in sent]
     assert not any(os.get_inheritable(descriptor) for descriptor in came)
@@ -154,12 +154,12 @@ def test_several_descriptors_of_one_message_come_in_their_order(means: Calls, en
 def test_the_end_of_the_stream_is_empty(means: Calls, ends: Ends) -> None:
     ends[0].close()
     assert means.read(ends[1], 0) == b""
-    assert means.receive(ends[1]) == (b"", [])
+    assert means.receive(ends[1], READ_SIZE) == (b"", [])
 
 
 def test_nothing_there_is_an_error_where_nobody_waits(means: Calls, ends: Ends) -> None:
     ends[1].setblocking(False)
-    for call in (lambda: means.read(ends[1], 0), lambda: means.receive(ends[1])):
+    for call in (lambda: means.read(ends[1], 0), lambda: means.receive(ends[1], READ_SIZE)):
         with pytest.raises(BlockingIOError):
             call()
 
@@ -167,14 +167,14 @@ def test_nothing_there_is_an_error_where_nobody_waits(means: Calls, ends: Ends) 
 def test_the_other_side_is_gone(means: Calls, ends: Ends) -> None:
     ends[1].close()
     with pytest.raises(BrokenPipeError):
-        means.send(ends[0], BODY, NO_DESCRIPTOR)
+        means.send(ends[0], BODY, ())
 
 
 def test_a_descriptor_that_is_not_open_cannot_be_sent(means: Calls, ends: Ends) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with pytest.raises(OSError, match="Bad file") as raised:
-        means.send(ends[0], BODY, reader)
+        means.send(ends[0], BODY, (reader,))
     os.close(writer)
     assert raised.value.errno == errno.EBADF
 
@@ -182,9 +182,9 @@ def test_a_descriptor_that_is_not_open_cannot_be_sent(means: Calls, ends: Ends) 
 def test_an_end_that_is_closed_is_no_descriptor(means: Calls, ends: Ends) -> None:
     ends[0].close()
     attempts: list[Any] = [
-        lambda: means.send(ends[0], BODY, NO_DESCRIPTOR),
+        lambda: means.send(ends[0], BODY, ()),
         lambda: means.read(ends[0], 0),
-        lambda: means.receive(ends[0]),
+        lambda: means.receive(ends[0], READ_SIZE),
     ]
     for attempt in attempts:
         with pytest.raises(OSError, match="Bad file") as raised:
@@ -222,7 +222,7 @@ def test_a_signal_ends_no_wait(call: str, means: Calls, ends: Ends) -> None:
             ends[0].send(BODY)
 
     with signal_while_waiting(note):
-        came = means.read(ends[1], 0) if call == "read" else means.receive(ends[1])[0]
+        came = means.read(ends[1], 0) if call == "read" else means.receive(ends[1], READ_SIZE)[0]
     assert came == BODY
 
 
@@ -235,7 +235,7 @@ def test_a_signal_ends_no_wait_for_room(means: Calls, ends: Ends) -> None:
             came.extend(ends[1].recv(1 << 16))
 
     with signal_while_waiting(read_some):
-        assert means.send(ends[0], body, NO_DESCRIPTOR)
+        assert means.send(ends[0], body, ())
     read_some(0, None)
     assert came[4:] == body
 
@@ -246,9 +246,9 @@ def test_what_a_signals_handler_raises_is_raised(call: str, means: Calls, ends: 
         raise Interrupted
 
     waits: dict[str, Callable[[], object]] = {
-        "send": lambda: means.send(ends[0], bytes(4 << 20), NO_DESCRIPTOR),
+        "send": lambda: means.send(ends[0], bytes(4 << 20), ()),
         "read": lambda: means.read(ends[1], 0),
-        "receive": lambda: means.receive(ends[1]),
+        "receive": lambda: means.receive(ends[1], READ_SIZE),
     }
     with signal_while_waiting(interrupt), pytest.raises(Interrupted):
         waits[call]()
@@ -257,7 +257,7 @@ def test_what_a_signals_handler_raises_is_raised(call: str, means: Calls, ends: 
 def test_other_threads_run_while_one_waits(means: Calls, ends: Ends) -> None:
     """A handler may have started some in a worker, which waits for its next connection."""
     threading.Timer(0.0, ends[0].send, [BODY]).start()
-    assert means.receive(ends[1])[0] == BODY
+    assert means.receive(ends[1], READ_SIZE)[0] == BODY
 
 
 # Connections.

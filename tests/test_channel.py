@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from msgspec.msgpack import Decoder
 
 from tcppar.net import calls, channel
-from tcppar.net.calls import NO_DESCRIPTOR
 from tcppar.net.channel import Channel, ChannelClosed
 from tcppar.records import Deliver, Endpoints, Family, Offer, Order, PeerCredentials
 from tests.conftest import unavailable
@@ -297,12 +296,12 @@ def bytes_left_in(end: socket.socket) -> int:
         total += len(data)
 
 
-def send_until_full(sender: Channel[Order], order: Order, descriptor: int) -> int:
+def send_until_full(sender: Channel[Order], order: Order, *descriptors: int) -> int:
     """How many could be sent to a side that does not read."""
     sent = 0
     try:
         while True:
-            sender.send(order, descriptor)
+            sender.send(order, *descriptors)
             sent += 1
     except BlockingIOError:
         return sent
@@ -315,7 +314,7 @@ def test_what_is_not_sent_for_want_of_room_is_not_sent_in_part(
 ) -> None:
     ends[0].setblocking(False)
     order: Order = Offer(1, Endpoints(Family.UNIX, "x" * size, 0, "y", 0))
-    sent = send_until_full(channel_on(ends[0]), order, files[0] if with_descriptor else NO_DESCRIPTOR)
+    sent = send_until_full(channel_on(ends[0]), order, *files[: int(with_descriptor)])
     ends[0].close()
     assert sent > 0
     assert bytes_left_in(ends[1]) == sent * len(stream_of([order]))

@@ -600,8 +600,7 @@ def said(house: House, wanted: Callable[[str], bool]) -> Record:
 def test_a_line_on_descriptor_2_becomes_a_record_with_the_connections_id(house: House) -> None:
     connection, pid = house.shell("echo $TCPPAR_CONNECTION_ID $$; echo out loud >&2; read wait").split()
     record = said(house, lambda line: line == "out loud")
-    known = (None, None) if house.server.portable else (connection, int(pid))
-    assert (record["service"], record["id"], record["pid"]) == ("shell", *known)
+    assert (record["service"], record["id"], record["pid"]) == ("shell", connection, int(pid))
 
 
 def test_a_line_of_a_grandchild_has_the_connections_id_too(house: House) -> None:
@@ -609,12 +608,12 @@ def test_a_line_of_a_grandchild_has_the_connections_id_too(house: House) -> None
         client.sendall(b"echo $TCPPAR_CONNECTION_ID; sh -c 'echo from below >&2; read wait'; true\n")
         (connection,) = read_lines(client, 1)
         record = said(house, lambda line: line == "from below")
-    assert record["id"] == (None if house.server.portable else connection)
+    assert record["id"] == connection
 
 
 def test_the_last_line_of_a_child_that_has_ended_has_the_connections_id(house: House) -> None:
     connection = house.shell("echo $TCPPAR_CONNECTION_ID; echo last words >&2")
-    assert said(house, lambda line: line == "last words")["id"] == (None if house.server.portable else connection)
+    assert said(house, lambda line: line == "last words")["id"] == connection
 
 
 def test_a_last_line_without_an_end_is_recorded_when_the_child_ends(house: House) -> None:
@@ -646,7 +645,7 @@ def server_has_cut_a_client(address: tuple[str, int]) -> bool:
 
 @pytest.mark.parametrize("serve", ["full"], indirect=True)  # a pipe takes too little for that
 def test_a_line_stays_whole_while_the_log_is_read_slowly(serve: Serve, tmp_path: Path) -> None:
-    script = "echo $$; read go; seq -f %0999.f 140 >&2; printf half >&2; echo; read go; echo ' and half' >&2"
+    script = "echo $$; read go; seq -f %0999.f 62 >&2; printf half >&2; echo; read go; echo ' and half' >&2"
     talker = {"listen": ["127.0.0.1:0"], "command": ["sh", "-c", script]}
     clock = {"listen": ["127.0.0.2:0"], "command": ["cat"], "max_lifetime": "300ms"}
     config.write(tmp_path / "tcppar.toml", {"talker": talker, "clock": clock})

@@ -282,8 +282,7 @@ def test_what_a_handler_prints_is_logged_at_once(serve: Serve, mode: str) -> Non
         records = stderr_records(server, "first", 2)
         assert answers(client, b"") is True
     assert {record["line"] for record in records} == {"printed first", "written first"}
-    # In the portable profile a pipe takes it, which does not tell who wrote.
-    assert {record["id"] for record in records} == {None if server.portable else known}
+    assert {record["id"] for record in records} == {known}
 
 
 def test_what_a_handler_prints_briefly_has_its_connections_id(serve: Serve, mode: str) -> None:
@@ -291,7 +290,7 @@ def test_what_a_handler_prints_briefly_has_its_connections_id(serve: Serve, mode
     server = start(serve, "printing:briefly", *workers, mode=mode)
     known = {f"printed {number}": said_by(server, f"{number}\n".encode()).strip() for number in range(5)}
     found = {record["line"]: record["id"] for record in stderr_records(server, "printed", 5)}
-    assert found == (dict.fromkeys(known) if server.portable else known)
+    assert found == known
 
 
 def test_a_last_line_without_an_end_is_logged_with_its_connection(serve: Serve, mode: str) -> None:
@@ -299,7 +298,7 @@ def test_a_last_line_without_an_end_is_logged_with_its_connection(serve: Serve, 
     server = start(serve, "printing:without_an_end", *workers, mode=mode)
     known = said_by(server, b"one\n").strip()
     (record,) = stderr_records(server, "one")
-    assert (record["line"], record["id"]) == ("one", None if server.portable else known)
+    assert (record["line"], record["id"]) == ("one", known)
 
 
 # How its conversations end.
@@ -343,7 +342,7 @@ def test_a_handler_that_raises_leaves_a_traceback_with_its_connections_id(serve:
         assert lines[1] == "Traceback (most recent call last):"
         assert any("failing.py" in line for line in lines)
         ids = {record["id"] for record in stderr_records(server, "")}
-    assert ids == {None if server.portable else end["id"]}
+    assert ids == {end["id"]}
     assert end["exit"] == 1
 
 
@@ -409,8 +408,8 @@ def test_children_of_a_killed_spawner_go_on_and_new_clients_are_served(serve: Se
     before = descriptors(server.pid)
     with server.connect() as client:
         read_line(client)
-        # The supervisor knows of the child when it has closed its copy.
-        wait_until(lambda: descriptors(server.pid) == before)
+        # The supervisor knows of the child when it has closed its copy; it reads the child's log.
+        wait_until(lambda: descriptors(server.pid) == before + 1)
         os.kill(spawner_of(server), signal.SIGKILL)
         assert server.wait_for_event("spawner-died")[0]["children"] == 1
         assert answers(client)
@@ -703,12 +702,12 @@ def test_5_000_connections_leave_nothing_behind(serve: Serve, mode: str, load: P
 
 
 def assert_only_idle_processes_are_left(server: Server, mode: str) -> None:
-    """No zombie; of the supervisor's descriptors, one for each of its spawners and workers at the most is of them."""
+    """No zombie; of the supervisor's descriptors, two for each of its spawners and workers at the most are of them."""
     wait_until(lambda: not [pid for pid in descendants(server.pid) if stat_fields(pid)[:1] == ["Z"]])
     spawners = len(server.events("spawner"))
     takers = spawners + (8 if mode == "pool" else 0)
-    # Standard ones, the listener, the wait's and the wakeup's, the child log's pair, and what a log opens anew.
-    wait_until(lambda: descriptors(server.pid) <= takers + 12)
+    # Channels and logs; standard ones, the listener, the wait's and the wakeup's, and what a log opens anew.
+    wait_until(lambda: descriptors(server.pid) <= 2 * takers + 10)
     # For each spawner no more than its spare children, or the workers.
     assert len(list(descendants(server.pid))) <= (takers if mode == "pool" else spawners * 7)
 

@@ -53,8 +53,8 @@ def assert_nothing_is_left(server: Server, descriptors_before: int) -> None:
     wait_until(lambda: all(is_spawner(pid) for pid in descendants(server.pid)))
     assert not [pid for pid in descendants(server.pid) if stat_fields(pid)[:1] == ["Z"]]
     spawners = len(list(descendants(server.pid)))
-    # One channel for each spawner beyond the first.
-    wait_until(lambda: descriptors(server.pid) == descriptors_before + spawners - 1)
+    # A channel and a log for each spawner beyond the first.
+    wait_until(lambda: descriptors(server.pid) == descriptors_before + 2 * (spawners - 1))
 
 
 def is_spawner(pid: int) -> bool:

@@ -982,12 +982,12 @@ def kill_spawner(server: Server) -> Record:
 
 @contextlib.contextmanager
 def taken_client(server: Server) -> Iterator[socket.socket]:
-    """A client whose child the supervisor knows of: then it closes its own copy of the connection."""
+    """A client whose child the supervisor knows of: then it closes its own copy of the connection, and reads the log."""
     before = descriptors(server.pid)
     with server.connect() as client:
         client.sendall(b"\n")
         assert client.recv(1, socket.MSG_PEEK)
-        wait_until(lambda: descriptors(server.pid) == before)
+        wait_until(lambda: descriptors(server.pid) == before + 1)
         yield client
 
 

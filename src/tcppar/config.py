@@ -21,7 +21,7 @@ from tcppar.child import contract
 from tcppar.errors import ConfigurationError
 from tcppar.net.address import Address
 from tcppar.quantities import UNLIMITED, Bounds, Duration, FileMode, Limit
-from tcppar.records import ChildPlan, HandlerMode, HandlerPlan, Identity
+from tcppar.records import ChildPlan, HandlerMode, HandlerPlan, Identity, StderrMode
 from tcppar.settings import ServerSettings, ServiceSettings
 
 Settings = TypeVar("Settings", bound=Struct)
@@ -333,6 +333,7 @@ def child_plan(
         rlimits=tuple((name, int(limit), int(limit)) for name, limit in settings.rlimits.items()),
         control_file=settings.control_file,
         handler=_handler_plan(settings),
+        passes_log=settings.stderr is StderrMode.LOG,
         nodelay=settings.nodelay and not options_inherited,
         keepalive=settings.keepalive and not options_inherited,
     )

@@ -112,6 +112,8 @@ class ChildPlan(Struct, frozen=True):
         control_file: template of the control file; None writes none.
         control_directory: the private directory for control files; None where none are written.
         handler: what runs instead of `program`, of which there is none then.
+        passes_log: whether where descriptor 2 is to lead comes with each offer, or hire, as a second descriptor. If not,
+            it leads where the spawner's does.
         nodelay, keepalive: TCP options that the spawner has to set itself, because the system does not
             let a connection inherit them from its listener.
     """
@@ -130,6 +132,7 @@ class ChildPlan(Struct, frozen=True):
     control_file: str | None = None
     control_directory: str | None = None
     handler: HandlerPlan | None = None
+    passes_log: bool = False
     nodelay: bool = False
     keepalive: bool = False
 
@@ -138,7 +141,8 @@ class ChildPlan(Struct, frozen=True):
 
 
 class Offer(Struct, frozen=True, array_like=True, tag=1, gc=False):
-    """A connection, offered with its descriptor; answered by Taken, Busy or Failed.
+    """A connection, offered with its descriptor, and with its log's if the plan says so; answered by Taken, Busy or
+    Failed.
 
     Attributes:
         attempt: counts how often this connection was offered to anybody.
@@ -169,8 +173,8 @@ class Retire(Struct, frozen=True, array_like=True, tag=3, gc=False):
 
 
 class Hire(Struct, frozen=True, array_like=True, tag=4, gc=False):
-    """Make a worker, which serves connections that are offered on the channel whose descriptor comes along; answered
-    as an Offer is.
+    """Make a worker, which serves connections that are offered on the channel whose descriptor comes along, and its
+    log's if the plan says so; answered as an Offer is.
 
     Attributes:
         number: negative, so that no connection has it.

@@ -6,7 +6,6 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from tcppar.net.calls import NO_DESCRIPTOR
 from tcppar.net.channel import ChannelClosed
 from tests.simulation.faults import Call
 from tests.simulation.kernel import Kernel, OpenFile
@@ -17,10 +16,10 @@ _ROOM = 24
 
 @dataclass
 class Frame:
-    """What was sent, and the file whose descriptor goes with it."""
+    """What was sent, and the files whose descriptors go with it."""
 
     body: Any
-    file: OpenFile | None = None
+    files: tuple[OpenFile, ...] = ()
 
 
 class ChannelEnd(OpenFile):
@@ -47,8 +46,8 @@ class ChannelEnd(OpenFile):
 
     def drop(self, frame: Frame) -> None:
         """A frame is no more, and what came with it has not found a descriptor."""
-        if frame.file is not None:
-            self._kernel.let_go(frame.file)
+        for file in frame.files:
+            self._kernel.let_go(file)
 
 
 class End:
@@ -64,6 +63,11 @@ class End:
 
     def setblocking(self, blocking: bool) -> None:
         self.blocking = blocking
+
+    def detach(self) -> int:
+        """Its descriptor, which stays open."""
+        descriptor, self._descriptor = self._descriptor, -1
+        return descriptor
 
     def close(self) -> None:
         """Close it; once more is no error, as with every socket object."""
@@ -99,7 +103,7 @@ class SimulatedChannel:
         assert isinstance(file, ChannelEnd)
         return file
 
-    def send(self, body: object, descriptor: int = NO_DESCRIPTOR) -> None:
+    def send(self, body: object, *descriptors: int) -> None:
         end = self._file()
         if end.peer.closed:
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
@@ -107,10 +111,10 @@ class SimulatedChannel:
             self._kernel.faults.meet(Call.SEND)
             if len(end.peer.incoming) >= _ROOM:
                 raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        file = None if descriptor == NO_DESCRIPTOR else self._kernel.file(descriptor)
-        if file is not None:
+        files = tuple(self._kernel.file(descriptor) for descriptor in descriptors)
+        for file in files:
             file.references += 1
-        end.peer.incoming.append(Frame(body, file))
+        end.peer.incoming.append(Frame(body, files))
         self._kernel.tick()
 
     def receive(self) -> list[Any]:
@@ -147,20 +151,24 @@ class SimulatedChannel:
         return end
 
     def receive_with_descriptors(self) -> tuple[list[Any], list[int]]:
-        """One read: it goes beyond no descriptor, and drops one that finds no room."""
+        """One read: it goes no further than to the end of what descriptors came with, and drops those that find no room:
+        all of them, or those after the first.
+        """
         end = self._readable()
-        first = end.incoming.popleft()
-        bodies, descriptors = [first.body], []
-        if first.file is not None:
-            try:
-                self._kernel.faults.meet(Call.RECEIVE)
-            except OSError:
-                pass
-            else:
-                descriptors.append(self._kernel.open(first.file))
-            end.drop(first)
-        while end.incoming and end.incoming[0].file is None:
-            bodies.append(end.incoming.popleft().body)
+        bodies: list[Any] = []
+        descriptors: list[int] = []
+        while end.incoming and not descriptors:
+            frame = end.incoming.popleft()
+            bodies.append(frame.body)
+            for file in frame.files:
+                try:
+                    self._kernel.faults.meet(Call.RECEIVE)
+                except OSError:
+                    break
+                descriptors.append(self._kernel.open(file))
+            end.drop(frame)
+            if frame.files:
+                break
         return bodies, descriptors
 
     def all_read(self) -> bool:
@@ -173,6 +181,16 @@ class SimulatedChannel:
     def close(self) -> None:
         self._looked_at = 0
         self._end.close()
+
+
+def pipe(kernel: Kernel) -> tuple[int, int]:
+    """In the place of `tcppar.net.calls.Pipe`."""
+    kernel.tick()
+    kernel.faults.meet(Call.PIPE)
+    reader = Pipe()
+    ends = kernel.open(reader), kernel.open(reader.writer)
+    kernel.tick()
+    return ends
 
 
 class Pipe(OpenFile):
@@ -198,6 +216,7 @@ class PipeWriter(OpenFile):
     def __init__(self, pipe: Pipe) -> None:
         super().__init__()
         self.pipe = pipe
+        self.inode = pipe.inode  # both ends have that of the pipe
         self.closed = False
 
     def released(self) -> None:

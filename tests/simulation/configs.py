@@ -41,6 +41,7 @@ def service_settings(kinds: tuple[Plain, ...]) -> st.SearchStrategy[Plain]:
                 "spawners": st.sampled_from([1, 2]),
                 "workers": st.sampled_from([Bounds("1"), Bounds("1-3")]),
                 "connections_per_worker": st.sampled_from([1, 3]),
+                "stderr": st.sampled_from([StderrMode.LOG, StderrMode.INHERIT]),
             },
         ),
     )
@@ -59,7 +60,5 @@ def config_of(owners: tuple[str | None, ...], each: tuple[Plain, ...]) -> Config
     for name, given in zip(SERVICES, each, strict=True):
         listen = tuple(Address(place) for place, owner in zip(PLACES, owners, strict=True) if owner == name)
         if listen:
-            services[name] = ServiceConfig(
-                name, ServiceSettings(listen=listen, stderr=StderrMode.INHERIT, **given), None
-            )
+            services[name] = ServiceConfig(name, ServiceSettings(listen=listen, **given), None)
     return Config(ServerSettings(), services)

@@ -15,6 +15,7 @@ class Call(StrEnum):
     ACCEPT = "accept"
     REGISTER = "register with the poller"
     PAIR = "make a channel"
+    PIPE = "make a log"
     SEND = "send on a channel"
     RECEIVE = "receive a descriptor"
     START = "start a spawner"
@@ -35,6 +36,7 @@ ERRORS: dict[Call, list[int]] = {
     + _STRIKES,
     Call.REGISTER: [errno.ENOMEM, errno.ENOSPC],
     Call.PAIR: _SHORTAGES,
+    Call.PIPE: _SHORTAGES,
     Call.SEND: [errno.EAGAIN, errno.ETOOMANYREFS, *_SHORTAGES],
     Call.RECEIVE: [errno.EMFILE],
     Call.START: [errno.EAGAIN, *_SHORTAGES],

@@ -12,6 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tcppar.config import Config
 from tcppar.net.platform import PORTABLE, Features
+from tcppar.policy import faults
+from tcppar.policy.faults import Remedy
 from tcppar.policy.strikes import Verdict
 from tests.simulation.checks import Checks
 from tests.simulation.configs import HANDLER, OTHER_PROGRAM, PLACES, POOL, PROGRAM, Plain, configs
@@ -135,11 +137,18 @@ class ServerMachine(RuleBasedStateMachine):
     @rule(call=st.sampled_from(Call), data=st.data(), after=st.integers(0, 2), times=TIMES)
     def fail(self, call: Call, data: st.DataObject, after: int, times: int) -> None:
         error = data.draw(st.sampled_from(ERRORS[call]), "error")
+        if call is Call.ACCEPT:
+            self._may_lose_by_strikes(error)
         self.there.kernel.faults.plan(call, error, after=after, times=times)
 
     @rule(error=st.sampled_from(ERRORS[Call.ACCEPT]), times=TIMES)
     def fail_to_accept(self, error: int, times: int) -> None:
+        self._may_lose_by_strikes(error)
         self.there.kernel.faults.plan(Call.ACCEPT, error, times=times)
+
+    def _may_lose_by_strikes(self, error: int) -> None:
+        """Strikes lead to a reset, which can lose a queue where there is no steering."""
+        self.checks.may_lose |= not self.profile.features.steering and faults.of_accept(error) is Remedy.STRIKE
 
     @rule(error=st.sampled_from(ERRORS[Call.LAUNCH]), times=TIMES)
     def fail_to_make_a_child(self, error: int, times: int) -> None:

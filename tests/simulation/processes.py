@@ -39,12 +39,27 @@ class Child(Process):
         stubborn: whether it goes on after SIGTERM.
     """
 
-    def __init__(self, kernel: Kernel, parent: Process, connection: Connection, environment: list[bytes]) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        parent: Process,
+        connection: Connection,
+        log: OpenFile | None,
+        environment: list[bytes],
+    ) -> None:
         super().__init__(kernel, parent, environment=environment)
         self.client = connection.client
         self.stubborn = self.client.port % 3 == 0
         self.client.servers.append(self)
         kernel.open(connection, self.table)
+        self.log = log
+        if log is not None:
+            kernel.open(log, self.table)
+
+    @property
+    def number(self) -> int:
+        """What its lines are known by."""
+        return self.client.port
 
     def obey(self, number: int) -> None:
         if not (self.stubborn and number == Signals.SIGTERM):
@@ -58,8 +73,10 @@ class SpawnerProcess(Process):
         refusal: why it will say that it cannot begin; None if it can.
     """
 
-    def __init__(self, kernel: Kernel, parent: Process, channel: OpenFile) -> None:
+    def __init__(self, kernel: Kernel, parent: Process, channel: OpenFile, stderr: OpenFile | None) -> None:
         super().__init__(kernel, parent)
+        if stderr is not None:
+            kernel.open(stderr, self.table)
         self.refusal: str | None = None
         self.table[CHANNEL_DESCRIPTOR] = channel
         channel.references += 1
@@ -106,6 +123,7 @@ class SpawnerProcess(Process):
             self._waiter,  # type: ignore[arg-type]
             launcher,
             children_can_be_found=plan.handler is None,
+            passes_log=plan.passes_log,
         ).run
 
 
@@ -117,15 +135,17 @@ class Launcher:
         self._spawner = spawner
         self._plan = plan
 
-    def launch(self, descriptor: int, order: Any) -> int:
+    def launch(self, descriptor: int, order: Any, log: int | None) -> int:
         self._kernel.faults.meet(Call.LAUNCH)
         file = self._kernel.file(descriptor)
+        stderr = None if log is None else self._kernel.file(log)
         if isinstance(order, Hire):
-            return Worker(self._kernel, self._spawner, file, self._plan, tells=order.tells).pid
+            return Worker(self._kernel, self._spawner, file, stderr, self._plan, tells=order.tells).pid
         assert isinstance(file, Connection)
         # Only a program has it in its environment; a forked handler has that of its spawner.
         number = f"TCPPAR_CONNECTION_ID={self._plan.id_prefix}-{order.number}".encode()
-        return Child(self._kernel, self._spawner, file, [number] if self._plan.handler is None else []).pid
+        environment = [number] if self._plan.handler is None else []
+        return Child(self._kernel, self._spawner, file, stderr, environment).pid
 
     def clean_up(self, number: int) -> None: ...
 
@@ -133,8 +153,20 @@ class Launcher:
 class Worker(Process):
     """A worker: as `tcppar.child.worker.Worker`, with conversations that end when the test lets them."""
 
-    def __init__(self, kernel: Kernel, parent: Process, channel: OpenFile, plan: ChildPlan, *, tells: bool) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        parent: Process,
+        channel: OpenFile,
+        log: OpenFile | None,
+        plan: ChildPlan,
+        *,
+        tells: bool,
+    ) -> None:
         super().__init__(kernel, parent)
+        self.log = log
+        if log is not None:
+            kernel.open(log, self.table)
         assert plan.handler is not None
         self._most = plan.handler.connections_per_worker
         self._tells = tells
@@ -245,4 +277,5 @@ def start_spawner(kernel: Kernel, channel: int, stderr: int, plan: ChildPlan, fe
     """In the place of `tcppar.supervisor.spawner_process.start`."""
     kernel.tick()
     kernel.faults.meet(Call.START)
-    return SpawnerProcess(kernel, kernel.running, kernel.file(channel)).pid
+    # Where the server's own log leads is nobody's descriptor here.
+    return SpawnerProcess(kernel, kernel.running, kernel.file(channel), kernel.running.table.get(stderr)).pid

@@ -18,6 +18,8 @@ from tcppar.net import processes
 from tcppar.records import Endpoints
 from tcppar.spawner import loop as spawner_loop
 from tcppar.supervisor import (
+    child_log,
+    child_logs,
     core,
     enforcer,
     heritage,
@@ -32,13 +34,15 @@ from tcppar.supervisor import (
     taker,
     upgrade,
 )
-from tests.simulation.channel import End, Pipe, PipeWriter, SimulatedChannel, pair
+from tests.simulation.channel import End, Pipe, PipeWriter, SimulatedChannel, pair, pipe
 from tests.simulation.kernel import Kernel
 from tests.simulation.network import Connection, ListeningSocket, Network, SimulatedListener, open_listeners
 from tests.simulation.processes import Trial, start_spawner
 
 _NO_USAGE = SimpleNamespace(ru_utime=0.0, ru_stime=0.0, ru_maxrss=0)
 _USES_OS = (
+    child_log,
+    child_logs,
     core,
     enforcer,
     heritage,
@@ -49,6 +53,7 @@ _USES_OS = (
     spawner_process,
     table,
     takeover,
+    taker,
     upgrade,
 )
 # Of all processes.
@@ -189,12 +194,14 @@ def installed(kernel: Kernel, network: Network) -> Iterator[None]:
             put(module, "os", simulated_os)
         for module in _USES_TIME:
             put(module, "time", SimpleNamespace(monotonic=kernel.monotonic))
-        for module in (lingering, taker, takeover):
+        for module in (lingering, takeover):
             put(module, "socket", sockets)
         put(loop, "signal", SimpleNamespace(signal=lambda number, handler: None, SIG_IGN=signal.SIG_IGN))
         put(channels, "pair", partial(pair, kernel))
         put(channels, "taken_up", partial(_taken_up, kernel))
         put(taker, "Channel", partial(_channel, kernel))
+        put(child_logs, "calls", SimpleNamespace(of=lambda features: SimpleNamespace(pipe=partial(pipe, kernel))))
+        put(child_log, "_unread", partial(_unread, kernel))
         put(listeners, "taken_up", partial(_listener_taken_up, network, kernel))
         put(
             rollout,
@@ -212,6 +219,12 @@ def installed(kernel: Kernel, network: Network) -> Iterator[None]:
         put(enforcer, "inode_of_connection", partial(_inode_of, network))
         put(takeover, "socket_of", lambda descriptor: nullcontext(sockets.socket(descriptor)))
         yield
+
+
+def _unread(kernel: Kernel, descriptor: int) -> int:
+    file = kernel.file(descriptor)
+    assert isinstance(file, Pipe)
+    return len(file.written)
 
 
 def _look(kernel: Kernel, pid: int) -> processes.Process | None:

@@ -39,8 +39,7 @@ def live(life: Callable[..., int], given: tuple[Any, ...], target: str, limits: 
     """
     code = CANNOT_BEGIN
     try:
-        if limits:
-            _set(limits)
+        set_limits(limits)
         if _NUMPY_RANDOM in sys.modules:
             # The standard library's random sees to a fork itself, and logging and OpenSSL do.
             sys.modules[_NUMPY_RANDOM].seed()
@@ -51,7 +50,14 @@ def live(life: Callable[..., int], given: tuple[Any, ...], target: str, limits: 
         _flush_and_exit(code)
 
 
-def _set(limits: Limits) -> None:
+def set_limits(limits: Limits) -> None:
+    """Let them hold for this process.
+
+    Raises:
+        OSError, ValueError: one is refused.
+    """
+    if not limits:
+        return
     import resource
 
     for name, both in limits:

@@ -8,6 +8,7 @@
 
 #include <arpa/inet.h>
 #include <endian.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stddef.h>
@@ -35,12 +36,30 @@ static int number_of(PyObject *end) {
     return number;
 }
 
+/* The numbers of a tuple; false, and an error set, if it holds anything else, or too many. */
+static bool read_passed(PyObject *numbers, struct passed *passed) {
+    Py_ssize_t count = PyTuple_Size(numbers);
+    if (count > MOST_PASSED) {
+        PyErr_Format(PyExc_ValueError, "%zd descriptors: expected %d at the most", count, MOST_PASSED);
+        return false;
+    }
+    for (passed->count = 0; passed->count < count; passed->count++) {
+        long number = PyLong_AsLong(PyTuple_GetItem(numbers, passed->count));
+        if (number == -1 && PyErr_Occurred())
+            return false;
+        passed->descriptors[passed->count] = (int)number;
+    }
+    return true;
+}
+
 static PyObject *send_frame(PyObject *module, PyObject *args) {
-    PyObject *end;
+    PyObject *end, *numbers;
     const char *body;
     Py_ssize_t size;
-    int descriptor, channel;
-    if (!PyArg_ParseTuple(args, "Oy#i", &end, &body, &size, &descriptor) || (channel = number_of(end)) < 0)
+    struct passed passed;
+    int channel;
+    if (!PyArg_ParseTuple(args, "Oy#O!", &end, &body, &size, &PyTuple_Type, &numbers) || (channel = number_of(end)) < 0 ||
+        !read_passed(numbers, &passed))
         return NULL;
     if ((uint64_t)size > UINT32_MAX) {
         PyErr_SetString(PyExc_OverflowError, "a frame's body is too large for its length");
@@ -53,7 +72,7 @@ static PyObject *send_frame(PyObject *module, PyObject *args) {
     while (left > 0) {
         ssize_t sent;
         Py_BEGIN_ALLOW_THREADS;
-        sent = send_with(channel, parts, 2, descriptor, 0);
+        sent = send_with(channel, parts, 2, &passed, 0);
         Py_END_ALLOW_THREADS;
         if (is_worth_another(sent))
             continue;
@@ -62,7 +81,7 @@ static PyObject *send_frame(PyObject *module, PyObject *args) {
         if (sent < 0)
             return failed();
         left -= (size_t)sent;
-        descriptor = -1; /* it has gone with the first byte */
+        passed.count = 0; /* they have gone with the first byte */
         for (int i = 0; i < 2; i++) {
             size_t gone = (size_t)sent < parts[i].iov_len ? (size_t)sent : parts[i].iov_len;
             parts[i].iov_base = (char *)parts[i].iov_base + gone;
@@ -104,12 +123,15 @@ static PyObject *receive(PyObject *module, PyObject *args) {
     char data[READ_SIZE];
     struct passed passed = {.count = 0};
     int channel;
+    Py_ssize_t most;
     ssize_t size;
-    if (!PyArg_ParseTuple(args, "O", &end) || (channel = number_of(end)) < 0)
+    if (!PyArg_ParseTuple(args, "On", &end, &most) || (channel = number_of(end)) < 0)
         return NULL;
+    if (most < 1 || most > (Py_ssize_t)sizeof data)
+        most = sizeof data;
     do {
         Py_BEGIN_ALLOW_THREADS;
-        size = receive_with(channel, data, sizeof data, &passed);
+        size = receive_with(channel, data, (size_t)most, &passed);
         Py_END_ALLOW_THREADS;
     } while (is_worth_another(size));
     if (size < 0)
@@ -119,6 +141,14 @@ static PyObject *receive(PyObject *module, PyObject *args) {
     if (received == NULL)
         close_passed(&passed);
     return received;
+}
+
+static PyObject *new_pipe(PyObject *module, PyObject *args) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return failed();
+    fcntl(ends[0], F_SETFL, O_RDONLY | O_NONBLOCK); /* never fails for a pipe */
+    return Py_BuildValue("ii", ends[0], ends[1]);
 }
 
 union name {
@@ -197,6 +227,7 @@ static PyMethodDef methods[] = {{"accept", accept_tcp, METH_VARARGS, NULL},
                                 {"send", send_frame, METH_VARARGS, NULL},
                                 {"read", read_stream, METH_VARARGS, NULL},
                                 {"receive", receive, METH_VARARGS, NULL},
+                                {"pipe", new_pipe, METH_NOARGS, NULL},
                                 {"look", look, METH_VARARGS, NULL},
                                 {NULL, NULL, 0, NULL}};
 

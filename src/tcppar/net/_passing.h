@@ -12,43 +12,47 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* Room for a few descriptors, though one is expected: what does not fit would be lost silently. */
+/* Room for some descriptors, though two at the most are expected: what does not fit would be lost silently. */
 enum { MOST_PASSED = 8 };
 
 /* SCM_MAX_FD of the kernel (unix(7)). */
 enum { MOST_IN_A_MESSAGE = 253 };
 
-/* Descriptors that have come; the first one belongs to the next frame that has one. */
+/* Descriptors that go, or that have come. */
 struct passed {
     int descriptors[MOST_PASSED], count;
 };
-
-/* The first one; -1 if there is none. */
-static inline int take_passed(struct passed *passed) {
-    if (passed->count == 0)
-        return -1;
-    int first = passed->descriptors[0];
-    memmove(passed->descriptors, passed->descriptors + 1, (size_t)--passed->count * sizeof first);
-    return first;
-}
 
 static inline void close_passed(struct passed *passed) {
     while (passed->count > 0)
         close(passed->descriptors[--passed->count]);
 }
 
-/* As sendmsg(2); `descriptor` goes along unless it is negative. */
-static inline ssize_t send_with(int channel, struct iovec *parts, size_t count, int descriptor, int flags) {
+/* Take the first `count`, and close what came beside them; false, and all are closed, if fewer have come. */
+static inline bool take_passed(struct passed *passed, int *to, int count) {
+    bool complete = passed->count >= count;
+    if (complete) {
+        memcpy(to, passed->descriptors, (size_t)count * sizeof *to);
+        passed->count -= count;
+        memmove(passed->descriptors, passed->descriptors + count, (size_t)passed->count * sizeof *to);
+    }
+    close_passed(passed);
+    return complete;
+}
+
+/* As sendmsg(2); what is passed goes along, in its order. */
+static inline ssize_t send_with(int channel, struct iovec *parts, size_t count, const struct passed *passed, int flags) {
+    size_t size = (size_t)passed->count * sizeof(int);
     union {
         struct cmsghdr header;
-        char bytes[CMSG_SPACE(sizeof descriptor)];
-    } control = {.header = {.cmsg_len = CMSG_LEN(sizeof descriptor), .cmsg_type = SCM_RIGHTS}};
+        char bytes[CMSG_SPACE(MOST_PASSED * sizeof(int))];
+    } control;
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = count};
-    control.header.cmsg_level = SOL_SOCKET;
-    if (descriptor >= 0) {
-        memcpy(CMSG_DATA(&control.header), &descriptor, sizeof descriptor);
+    if (size > 0) {
+        control.header = (struct cmsghdr){.cmsg_len = CMSG_LEN(size), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+        memcpy(CMSG_DATA(&control.header), passed->descriptors, size);
         message.msg_control = &control;
-        message.msg_controllen = sizeof control;
+        message.msg_controllen = CMSG_SPACE(size);
     }
     return sendmsg(channel, &message, flags | MSG_NOSIGNAL);
 }

@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 import sys
+from array import array
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
@@ -22,14 +23,15 @@ except ImportError:  # installed where there was no compiler, or on a system tha
 else:
     AVAILABLE = True
 
-NO_DESCRIPTOR = -1
 LENGTH = 4
 """What stands before a frame's body: its size, in so many bytes, big endian."""
 
 READ_SIZE = 65536
+"""The most that is read at once."""
+
 _DESCRIPTOR_SIZE = 4
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-# Room for a few descriptors, though one is expected: what does not fit would be lost silently.
+# Room for some descriptors, though two at the most are expected: what does not fit would be lost silently.
 _ANCILLARY_SIZE = socket.CMSG_SPACE(_DESCRIPTOR_SIZE * 8)
 # As many as a message can bring (unix(7), SCM_MAX_FD).
 _LARGEST_ANCILLARY_SIZE = socket.CMSG_SPACE(_DESCRIPTOR_SIZE * 253)
@@ -41,7 +43,7 @@ _LAST_DATA_SENT = slice(44, 48)
 
 
 class Send(Protocol):
-    """Sends a frame, and a duplicate of a descriptor with it unless that is NO_DESCRIPTOR.
+    """Sends a frame, and duplicates of descriptors with it, eight at the most, in their order.
 
     Returns:
         Whether all of it went; not so if there was room for a part alone. A blocking end waits for room.
@@ -51,7 +53,7 @@ class Send(Protocol):
         OSError: the descriptor cannot be sent now (ETOOMANYREFS, ENOBUFS, ...), or the other side is gone.
     """
 
-    def __call__(self, end: socket.socket, body: bytes, descriptor: int, /) -> bool: ...
+    def __call__(self, end: socket.socket, body: bytes, descriptors: tuple[int, ...], /) -> bool: ...
 
 
 class Read(Protocol):
@@ -69,14 +71,26 @@ class Read(Protocol):
 
 
 class Receive(Protocol):
-    """Reads what is there, and takes the descriptors that came along, closed on exec. Where this process has no
-    descriptor free, the system drops those that come (MSG_CTRUNC).
+    """Reads what is there, so many bytes and READ_SIZE at the most, and takes the descriptors that came along, closed
+    on exec. Those for which this process has no number free the system drops (MSG_CTRUNC).
 
     Raises:
         OSError: as for Read.
     """
 
-    def __call__(self, end: socket.socket, /) -> tuple[bytes, list[int]]: ...
+    def __call__(self, end: socket.socket, most: int, /) -> tuple[bytes, list[int]]: ...
+
+
+class Pipe(Protocol):
+    """Makes a pipe: the end to read, which does not wait, and the end to write, which does; both closed on exec.
+
+    Each end has file status flags of its own: whoever gets the one cannot change those of the other.
+
+    Raises:
+        OSError: as pipe(2).
+    """
+
+    def __call__(self) -> tuple[int, int]: ...
 
 
 class Accept(Protocol):
@@ -109,6 +123,7 @@ class Calls(NamedTuple):
     send: Send
     read: Read
     receive: Receive
+    pipe: Pipe
     accept: Accept
     look: Look
 
@@ -118,11 +133,9 @@ def of(features: Features) -> Calls:
     return COMPILED if features.fast_calls and AVAILABLE else PLAIN
 
 
-def _send(end: socket.socket, body: bytes, descriptor: int) -> bool:
+def _send(end: socket.socket, body: bytes, descriptors: tuple[int, ...]) -> bool:
     frame = len(body).to_bytes(LENGTH, "big") + body
-    rights = []
-    if descriptor >= 0:
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor.to_bytes(_DESCRIPTOR_SIZE, sys.byteorder))]
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
     sent = end.sendmsg((frame,), rights)
     try:
         if sent < len(frame):
@@ -158,13 +171,19 @@ def _passed(ancillary: Iterable[tuple[int, int, bytes]]) -> list[int]:
     return descriptors
 
 
-def _receive(end: socket.socket) -> tuple[bytes, list[int]]:
-    data, ancillary, _, _ = end.recvmsg(READ_SIZE, _ANCILLARY_SIZE, _CLOSE_ON_EXEC)
+def _receive(end: socket.socket, most: int) -> tuple[bytes, list[int]]:
+    data, ancillary, _, _ = end.recvmsg(min(most, READ_SIZE), _ANCILLARY_SIZE, _CLOSE_ON_EXEC)
     descriptors = _passed(ancillary)
     if not _CLOSE_ON_EXEC:
         for descriptor in descriptors:
             os.set_inheritable(descriptor, False)
     return data, descriptors
+
+
+def _pipe() -> tuple[int, int]:
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    return reader, writer
 
 
 def _accept(listener: socket.socket, local: bool, queued: bool) -> tuple[int, str, int, str | None, float | None]:
@@ -189,5 +208,7 @@ def _look(descriptor: int, local: bool, queued: bool) -> tuple[str | None, float
     return host, seconds
 
 
-PLAIN = Calls(_send, _read, _receive, _accept, _look)
-COMPILED = Calls(_calls.send, _calls.read, _calls.receive, _calls.accept, _calls.look) if AVAILABLE else PLAIN
+PLAIN = Calls(_send, _read, _receive, _pipe, _accept, _look)
+COMPILED = (
+    Calls(_calls.send, _calls.read, _calls.receive, _calls.pipe, _calls.accept, _calls.look) if AVAILABLE else PLAIN
+)

@@ -3,10 +3,13 @@
 A frame is four bytes of length (big endian) and a MessagePack array of that many bytes: one record from the
 supervisor, a list of records from a spawner. A stream is used rather than a sequence of packets: it exists on every
 system, and one read takes all the reports that are there, which under load is what keeps the supervisor's cost low.
-An offer's descriptor arrives with the first byte of its frame (unix(7): a read never crosses a descriptor).
+Descriptors arrive with the first byte of their frame, and a read goes no further than to the end of what they were
+sent with (unix(7)): they are those of the last frame that it has brought, in whole or in part. A frame that came in
+part is read to its end alone, so that there never are those of two frames.
 """
 
 import fcntl
+import os
 import select
 import socket
 import sys
@@ -17,7 +20,7 @@ from typing import Generic, TypeVar
 from msgspec import DecodeError
 from msgspec.msgpack import Decoder, Encoder
 
-from tcppar.net.calls import LENGTH, NO_DESCRIPTOR, READ_SIZE, Calls
+from tcppar.net.calls import LENGTH, READ_SIZE, Calls
 
 # A plan with the largest environment that a system takes (2 MB on Linux) is far below.
 LARGEST_FRAME = 1 << 24
@@ -84,17 +87,18 @@ class Channel(Generic[Received]):
         self._peeked = 0
         self.is_in_part = False
         """Whether a part of a frame has come, and not yet the rest."""
+        self._held: list[int] = []
         self.fileno = end.fileno
 
-    def send(self, body: object, descriptor: int = NO_DESCRIPTOR) -> None:
-        """Send one frame, and a duplicate of `descriptor` with it.
+    def send(self, body: object, *descriptors: int) -> None:
+        """Send one frame, and duplicates of descriptors with it.
 
         Raises:
             BlockingIOError: no room now; nothing was sent. Never on a blocking end, which waits for room.
             ChannelClosed: only a part could be sent; the channel is of no more use.
-            OSError: the descriptor cannot be sent now (ETOOMANYREFS, ENOBUFS, ...), or the other side is gone.
+            OSError: descriptors cannot be sent now (ETOOMANYREFS, ENOBUFS, ...), or the other side is gone.
         """
-        if not self._send(self._socket, self._encode(body), descriptor):
+        if not self._send(self._socket, self._encode(body), descriptors):
             # The few frames in flight are a hundredth of what the buffer holds; a socket that takes a part of
             # one is not one to go on with.
             raise ChannelClosed("only a part of a frame was sent")
@@ -137,13 +141,30 @@ class Channel(Generic[Received]):
             self._peeked -= len(self._read(self._socket, 0, self._peeked))
 
     def receive_with_descriptors(self) -> tuple[list[Received], list[int]]:
-        """As receive(), with the descriptors that came along, closed on exec.
+        """As receive(), with the descriptors that came along, closed on exec. They belong to the last of the frames.
 
-        Where this process has no descriptor free, the list is shorter than the frames, and whoever sent them still
-        has its own.
+        Those for which this process has no number free are missing; whoever sent them still has its own.
         """
-        data, descriptors = self._receive(self._socket)
-        return self._frames(data), descriptors
+        data, descriptors = self._receive(self._socket, self._missing() if self._buffer else READ_SIZE)
+        self._held += descriptors
+        try:
+            frames = self._frames(data)
+        except ChannelClosed:
+            self._close_held()
+            raise
+        if self._buffer:
+            return frames, []
+        came, self._held = self._held, []
+        return frames, came
+
+    def _missing(self) -> int:
+        """How much is to be read of a frame of which a part has been read."""
+        size = len(self._buffer)
+        return LENGTH + int.from_bytes(self._buffer[:LENGTH], "big") - size if size >= LENGTH else LENGTH - size
+
+    def _close_held(self) -> None:
+        while self._held:
+            os.close(self._held.pop())
 
     def _frames(self, data: bytes) -> list[Received]:
         if not data:
@@ -190,6 +211,7 @@ class Channel(Generic[Received]):
     def close(self) -> None:
         """Close this end, with what was not read."""
         self._peeked = 0
+        self._close_held()
         try:
             # Descriptors in it would be closed with it, which can take long: they are read, and no more can come.
             self._socket.shutdown(socket.SHUT_RD)

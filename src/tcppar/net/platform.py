@@ -29,7 +29,6 @@ class Features(Struct, frozen=True):
         steering: a listener beside another one, and a filter that sends new clients to it (socket(7)).
         turning_away: a filter that drops the first packet of every new client (socket(7)).
         tcp_info: TCP_INFO tells how long a connection was queued (tcp(7)).
-        credentials: SO_PASSCRED tells which process wrote to the log socket (unix(7)).
         fast_calls: system calls may be made by C directly (net/calls.py).
         fast_spawn: children may be made by C directly (spawner/vfork.py, spawner/zygote.py).
         shared_descriptors: two processes can have one table of descriptors (CLONE_FILES, clone(2)).
@@ -45,7 +44,6 @@ class Features(Struct, frozen=True):
     steering: bool
     turning_away: bool
     tcp_info: bool
-    credentials: bool
     tells_unread: bool
     socket_diagnostics: bool
     pidfds: bool
@@ -72,7 +70,6 @@ def detect(environ: Mapping[str, str] = os.environ) -> Features:
         steering=linux and hasattr(socket, "SO_REUSEPORT"),
         turning_away=linux,
         tcp_info=linux and hasattr(socket, "TCP_INFO"),
-        credentials=linux and hasattr(socket, "SO_PASSCRED"),
         tells_unread=linux,
         socket_diagnostics=linux,
         pidfds=linux and _names_processes(),

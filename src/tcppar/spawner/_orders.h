@@ -23,10 +23,8 @@ enum { READY = 1, TAKEN = 3, BUSY = 4, ENDED = 6, LEAVING = 7 };
 
 enum { LENGTH = 4, LARGEST_ORDER = 8192, REPORTS = 4096, LARGEST_REPORT = 64 };
 
-/*
- * Orders that have come, of which those before `start` are obeyed. The descriptors belong to the last of them: they came
- * with its first byte, and a read goes beyond no descriptor (unix(7)).
- */
+/* Orders that have come, of which those before `start` are obeyed. What was passed belongs to the last one: a read goes
+ * no further than to the end of what descriptors were sent with (unix(7)). */
 struct inbox {
     size_t start, end;
     struct passed passed;
@@ -56,9 +54,11 @@ static const unsigned char *next_order(struct inbox *inbox, size_t *size) {
     return order;
 }
 
-/* A descriptor of the order that next_order has returned last; -1 if there is none left. */
-static int take_descriptor(struct inbox *inbox) {
-    return inbox->start == inbox->end ? take_passed(&inbox->passed) : -1;
+/* Take what was passed with the order that next_order has returned last; false if it is not all there, which was closed
+ * then. */
+static bool take_passed_with_order(struct inbox *inbox, int *to, int count) {
+    struct passed none = {.count = 0};
+    return take_passed(inbox->start == inbox->end ? &inbox->passed : &none, to, count);
 }
 
 /* That order is obeyed: what it has not taken is for no other. */
@@ -68,8 +68,8 @@ static void finish_order(struct inbox *inbox) {
 }
 
 /*
- * As recvmsg(2), when no whole order is left. While an order that came with descriptors is not whole, only its rest is
- * read, so that those of another are not there too.
+ * As recvmsg(2), when no whole order is left. Of an order of which a part has come only the rest is read, so that those
+ * descriptors are not there too that were passed with the next.
  */
 static ssize_t receive_orders(int channel, struct inbox *inbox) {
     if (is_astray(inbox)) {
@@ -80,7 +80,7 @@ static ssize_t receive_orders(int channel, struct inbox *inbox) {
     memmove(inbox->data, inbox->data + inbox->start, inbox->end);
     inbox->start = 0;
     size_t whole = size_of_next(inbox), until = sizeof inbox->data;
-    if (inbox->passed.count > 0)
+    if (inbox->end > 0)
         until = whole == 0 ? LENGTH : whole;
     ssize_t count = receive_with(channel, inbox->data + inbox->end, until - inbox->end, &inbox->passed);
     if (count > 0)

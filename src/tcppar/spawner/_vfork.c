@@ -35,6 +35,7 @@ struct request {
     char **arguments;
     char **environment;
     int descriptor;
+    int log; /* where descriptor 2 leads; below 0: where the spawner's does */
     char *listen_pid; /* where LISTEN_PID's value goes; NULL: the connection is 0 and 1, not 3 */
     const struct limit *limits;
     Py_ssize_t limit_count;
@@ -54,7 +55,9 @@ static void write_number(char *to, long number) {
     *to = '\0';
 }
 
-static int place_connection(const struct request *request) {
+static int place_descriptors(const struct request *request) {
+    if (request->log >= 0 && dup2(request->log, 2) < 0)
+        return -1;
     if (request->listen_pid == NULL)
         return dup2(request->descriptor, 0) < 0 || dup2(request->descriptor, 1) < 0;
     write_number(request->listen_pid, (long)getpid());
@@ -73,7 +76,7 @@ static void become_program(struct request *request) {
     sigprocmask(SIG_SETMASK, &request->mask, NULL);
 
     request->failed = "the connection";
-    if (setpgid(0, 0) || place_connection(request))
+    if (setsid() < 0 || place_descriptors(request))
         return;
     request->failed = "rlimits";
     for (Py_ssize_t i = 0; i < request->limit_count; i++)
@@ -160,8 +163,9 @@ static PyObject *launch_with(struct request *request) {
 }
 
 PyDoc_STRVAR(launch_doc,
-             "launch(program, arguments, environment, more, descriptor, listens, limits) -> pid\n\n"
+             "launch(program, arguments, environment, more, descriptor, log, listens, limits) -> pid\n\n"
              "Run a program with a connection. Texts are bytes; `more` are further variables, joined by NUL.\n"
+             "Descriptor 2 leads where `log` does, or where ours does if that is below 0.\n"
              "Raises OSError with what failed as its filename; then there is no child.");
 
 static PyObject *launch(PyObject *module, PyObject *args) {
@@ -171,8 +175,8 @@ static PyObject *launch(PyObject *module, PyObject *args) {
     char *more;
     Py_ssize_t more_size, count = 0;
     int listens;
-    if (!PyArg_ParseTuple(args, "yO!O!y#ipO!", &request.program, &PyList_Type, &arguments, &PyList_Type, &environment,
-                          &more, &more_size, &request.descriptor, &listens, &PyTuple_Type, &limits))
+    if (!PyArg_ParseTuple(args, "yO!O!y#iipO!", &request.program, &PyList_Type, &arguments, &PyList_Type, &environment,
+                          &more, &more_size, &request.descriptor, &request.log, &listens, &PyTuple_Type, &limits))
         return NULL;
     for (Py_ssize_t i = 0; i < more_size; i++)
         count += more[i] == '\0';

@@ -4,6 +4,7 @@ def launch(
     environment: list[bytes],
     more: bytes,
     descriptor: int,
+    log: int,
     listens: bool,
     limits: tuple[tuple[int, int, int], ...],
     /,

@@ -32,6 +32,10 @@
 #include "_orders.h"
 #include "_unpack.h"
 
+/* What comes with an offer or a hire: the connection or a channel; and where descriptor 2 is to lead, if it is not to
+ * lead where the spawner's does. */
+enum { CONNECTION, LOG, MOST_EXPECTED };
+
 enum { MOST_SPARES = 4 };
 
 static const double NEVER = 1e18, LOOK_PERIOD = 0.004, SHORTAGE_PAUSE = 1.0;
@@ -50,6 +54,7 @@ struct spare {
 
 struct spawner {
     int channel;
+    int expected; /* how many descriptors come with an offer or a hire */
     int wanted_spares, spare_count;
     bool ending, orphaned;
     struct spare spares[MOST_SPARES];
@@ -177,9 +182,18 @@ static void become_child(void) {
     for (int i = 0; i < self.spare_count; i++)
         close(self.spares[i].channel);
     close_passed(&self.inbox.passed);
-    setpgid(0, 0);
+    setsid();
     sigaction(SIGCHLD, &default_action, NULL);
     sigprocmask(SIG_SETMASK, &self.waiting_mask, NULL);
+}
+
+/* In a child: let descriptor 2 lead to its own log, and 1 with it, for that is where a handler prints to. */
+static void take_log(const int *passed) {
+    if (self.expected <= LOG)
+        return;
+    dup2(passed[LOG], 1);
+    dup2(passed[LOG], 2);
+    close(passed[LOG]);
 }
 
 static enum role make_spare(int *descriptor) {
@@ -206,20 +220,22 @@ static enum role make_spare(int *descriptor) {
     return SPAWNER;
 }
 
-/* Send an offer with its connection; false if nobody is there to take it. */
-static bool pass_on(int channel, const unsigned char *order, size_t size, int descriptor) {
+/* Send an offer with what came with it; false if nobody is there to take it. */
+static bool pass_on(int channel, const unsigned char *order, size_t size, const int *came) {
     struct iovec part = {.iov_base = (void *)order, .iov_len = size};
-    return send_with(channel, &part, 1, descriptor, MSG_DONTWAIT) == (ssize_t)size;
+    struct passed passed = {.count = self.expected};
+    memcpy(passed.descriptors, came, (size_t)self.expected * sizeof *came);
+    return send_with(channel, &part, 1, &passed, MSG_DONTWAIT) == (ssize_t)size;
 }
 
 /* Give a connection to a spare child, or fork one for it; or a worker, with its channel. */
-static enum role give(const unsigned char *order, size_t size, int descriptor, long long number, long long attempt) {
+static enum role give(const unsigned char *order, size_t size, const int *came, long long number, long long attempt) {
     double started = now();
     pid_t pid = -1;
     int error = ENOMEM;
     if (has_room_for_child()) {
         while (self.spare_count > 0 && pid < 0) {
-            if (pass_on(self.spares[0].channel, order, size, descriptor))
+            if (pass_on(self.spares[0].channel, order, size, came))
                 pid = self.spares[0].pid;
             drop_spare(0); /* used; or somebody has killed it */
         }
@@ -229,6 +245,7 @@ static enum role give(const unsigned char *order, size_t size, int descriptor, l
         }
         if (pid == 0) {
             become_child();
+            take_log(came);
             return CHILD;
         }
         prepare_in(0.0);
@@ -244,14 +261,17 @@ static enum role give(const unsigned char *order, size_t size, int descriptor, l
 
 /* Make a child for what has come with the order; it has an attempt, if it is an offer. */
 static enum role obey_with(const unsigned char *data, size_t size, int *descriptor, const struct order *order) {
-    if ((*descriptor = take_descriptor(&self.inbox)) < 0) {
+    int came[MOST_EXPECTED];
+    if (!take_passed_with_order(&self.inbox, came, self.expected)) {
         /* It did not fit into our table; the supervisor has still got its own. */
         report_busy(outbox(), order->number, EMFILE, "recvmsg", order->attempt);
         return SPAWNER;
     }
-    enum role role = give(data, size, *descriptor, order->number, order->attempt);
+    enum role role = give(data, size, came, order->number, order->attempt);
     if (role == SPAWNER)
-        close(*descriptor);
+        for (int i = 0; i < self.expected; i++)
+            close(came[i]);
+    *descriptor = came[CONNECTION];
     return role;
 }
 
@@ -361,7 +381,7 @@ static enum role run(const unsigned char **order, size_t *size, int *descriptor)
     return role;
 }
 
-static void begin(int channel, int spares) {
+static void begin(int channel, int spares, bool passes_log) {
     struct sigaction note = {.sa_handler = note_end, .sa_flags = SA_NOCLDSTOP};
     struct rusage usage;
     sigset_t ends;
@@ -373,6 +393,7 @@ static void begin(int channel, int spares) {
     getrusage(RUSAGE_SELF, &usage);
     self.own_peak_kb = usage.ru_maxrss;
     self.channel = channel;
+    self.expected = passes_log ? MOST_EXPECTED : 1;
     self.wanted_spares = spares < MOST_SPARES ? spares : MOST_SPARES;
     self.last_number = self.last_attempt = -1;
     self.look_at = self.prepare_at = NEVER;
@@ -389,18 +410,19 @@ static PyObject *given(int descriptor, const unsigned char *order, size_t size) 
 }
 
 PyDoc_STRVAR(serve_doc,
-             "serve(channel, spares) -> (descriptor, order) | None\n\n"
-             "Take offers from the channel and fork a process for each, up to `spares` of them ahead.\n"
+             "serve(channel, spares, passes_log) -> (descriptor, order) | None\n\n"
+             "Take offers from the channel and fork a process for each, up to `spares` of them ahead. If a log is\n"
+             "passed with each, descriptors 1 and 2 of the process lead there.\n"
              "Returns in every process that was forked, with its connection and the offer; in a spare one with the\n"
              "channel on which both will come, and None. In the spawner itself, at its end: None. Call it once.");
 
 static PyObject *serve(PyObject *module, PyObject *args) {
-    int channel, spares, descriptor = -1;
+    int channel, spares, passes_log, descriptor = -1;
     const unsigned char *order = NULL;
     size_t size = 0;
-    if (!PyArg_ParseTuple(args, "ii", &channel, &spares))
+    if (!PyArg_ParseTuple(args, "iip", &channel, &spares, &passes_log))
         return NULL;
-    begin(channel, spares);
+    begin(channel, spares, passes_log);
     /* Once, and not around each fork: no Python code runs here in between. */
     PyOS_BeforeFork();
     enum role role = run(&order, &size, &descriptor);
@@ -417,7 +439,7 @@ PyDoc_STRVAR(wait_doc, "wait(channel) -> (descriptor, order) | None\n\n"
                        "In a spare child: its connection and the offer, or None if there will be none.");
 
 static PyObject *wait_for_offer(PyObject *module, PyObject *args) {
-    int channel;
+    int channel, came[MOST_EXPECTED];
     ssize_t size;
     struct inbox *inbox = &self.inbox;
     if (!PyArg_ParseTuple(args, "i", &channel))
@@ -425,11 +447,16 @@ static PyObject *wait_for_offer(PyObject *module, PyObject *args) {
     while ((size = receive_with(channel, inbox->data, sizeof inbox->data, &inbox->passed)) < 0 && errno == EINTR)
         ;
     close(channel);
-    int descriptor = take_passed(&inbox->passed);
+    bool complete = take_passed(&inbox->passed, came, self.expected);
     close_passed(&inbox->passed);
-    if (size <= 0 || descriptor < 0)
+    if (size <= 0 || !complete) {
+        if (complete)
+            for (int i = 0; i < self.expected; i++)
+                close(came[i]);
         Py_RETURN_NONE;
-    return given(descriptor, inbox->data, (size_t)size);
+    }
+    take_log(came);
+    return given(came[CONNECTION], inbox->data, (size_t)size);
 }
 
 /* Workers. What handlers have started, threads and signals' handlers, goes on while one waits. */
@@ -449,7 +476,7 @@ PyDoc_STRVAR(next_doc, "next(channel) -> (descriptor, order) | None\n\n"
                        "None if no other comes.");
 
 static PyObject *next_offer(PyObject *module, PyObject *args) {
-    int channel;
+    int channel, connection;
     size_t size;
     const unsigned char *order;
     if (!PyArg_ParseTuple(args, "i", &channel))
@@ -469,9 +496,10 @@ static PyObject *next_offer(PyObject *module, PyObject *args) {
     struct order offer;
     if (!read_order(order, size, &offer) || offer.tag != OFFER)
         return no_offer(); /* it retires, or what came is nothing for it */
-    int descriptor = take_descriptor(&workers_inbox);
+    if (!take_passed_with_order(&workers_inbox, &connection, 1))
+        connection = -1;
     finish_order(&workers_inbox);
-    PyObject *taken = given(descriptor, order, size);
+    PyObject *taken = given(connection, order, size);
     if (taken != NULL || !PyErr_ExceptionMatches(PyExc_ValueError))
         return taken;
     PyErr_Clear();

@@ -20,7 +20,7 @@ from tcppar.child import contract
 from tcppar.child.handlers import Handler
 from tcppar.child.process import SUCCEEDED, limits, live
 from tcppar.child.worker import Worker
-from tcppar.net.calls import NO_DESCRIPTOR, Calls
+from tcppar.net.calls import Calls
 from tcppar.net.channel import Channel, ChannelClosed
 from tcppar.records import (
     Busy,
@@ -38,6 +38,9 @@ from tcppar.records import (
 
 if TYPE_CHECKING:
     from tcppar.child.worker import Given
+
+
+_NO_DESCRIPTOR = -1
 
 
 class ForkLauncher:
@@ -63,15 +66,18 @@ class ForkLauncher:
         gc.collect()
         gc.freeze()
 
-    def launch(self, descriptor: int, order: Offer | Hire) -> int:
-        """Give a connection to a process, or make a worker; its process id, which is also its process group.
+    def launch(self, descriptor: int, order: Offer | Hire, log: int | None) -> int:
+        """Give a connection to a process, or make a worker; its process id, which is also its session and process group.
+
+        Args:
+            log: where its descriptors 1 and 2 are to lead; None for where ours do.
 
         Raises:
             OSError: no process could be made.
         """
         if isinstance(order, Hire):
-            return self._fork(self._work, descriptor, order)
-        return self._fork(self._converse, descriptor, order)
+            return self._fork(log, self._work, descriptor, order)
+        return self._fork(log, self._converse, descriptor, order)
 
     def clean_up(self, number: int) -> None:
         """Nothing was made for a connection beside its process."""
@@ -84,11 +90,15 @@ class ForkLauncher:
 
     # In the child.
 
-    def _begin(self, life: Callable[..., int], *given: Any) -> int:
+    def _begin(self, log: int | None, life: Callable[..., int], *given: Any) -> int:
         signal.set_wakeup_fd(-1)
         for shared in self._shared:
             os.close(shared)
-        os.setpgid(0, 0)
+        os.setsid()
+        if log is not None:
+            os.dup2(log, 1)  # where a handler prints to
+            os.dup2(log, 2)
+            os.close(log)
         # signal.signal is this function in a wrapper that makes enums of numbers, and touches 50 pages more.
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         return life(*given)
@@ -120,31 +130,23 @@ class _ChannelLine:
     def __init__(self, channel: Channel[Order], *, tells: bool) -> None:
         self.tells = tells
         self._channel = channel
-        self._orders: deque[Order] = deque()
-        self._descriptors: list[int] = []
+        self._orders: deque[tuple[Order, list[int]]] = deque()
 
     def next(self) -> "Given | None":
         while not self._orders:
-            if not self._channel.is_in_part:
-                self._close_unwanted()
             try:
                 orders, descriptors = self._channel.receive_with_descriptors()
             except (ChannelClosed, OSError):
                 return None
-            self._orders += orders
-            self._descriptors += descriptors
-        order = self._orders.popleft()
+            # What has come belongs to the last of them.
+            self._orders += [(order, descriptors if order is orders[-1] else []) for order in orders]
+        order, came = self._orders.popleft()
+        descriptor = came.pop(0) if came and isinstance(order, Offer) else _NO_DESCRIPTOR
+        for unused in came:
+            os.close(unused)
         if not isinstance(order, Offer):
-            self._close_unwanted()
             return None  # it retires
-        descriptor = self._descriptors.pop(0) if self._descriptors else NO_DESCRIPTOR
         return descriptor, order.number, order.endpoints, order.attempt, order.again
-
-    def _close_unwanted(self) -> None:
-        """What came with no offer, and is for none that comes later."""
-        for descriptor in self._descriptors:
-            os.close(descriptor)
-        self._descriptors.clear()
 
     def say_ready(self, pid: int) -> bool:
         return self._say(Ready(pid=pid))

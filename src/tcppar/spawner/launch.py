@@ -18,8 +18,9 @@ from tcppar.spawner import vfork
 
 _CANNOT_RUN = 111
 
-# (socket descriptor, the program's arguments, the connection's own part of the environment) -> pid
-Launch = Callable[[int, list[str], dict[str, str]], int]
+# (socket descriptor, the program's arguments, the connection's own part of the environment, where descriptor 2 is to
+# lead if not where ours does) -> pid
+Launch = Callable[[int, list[str], dict[str, str], int | None], int]
 
 
 class Launcher:
@@ -42,8 +43,11 @@ class Launcher:
         else:
             self._launch = self._spawn
 
-    def launch(self, descriptor: int, offer: Offer) -> int:
-        """Start the program with the connection; its process id, which is also its process group.
+    def launch(self, descriptor: int, offer: Offer, log: int | None) -> int:
+        """Start the program with the connection; its process id, which is also its session and process group.
+
+        Args:
+            log: where its descriptor 2 is to lead; None for where ours does.
 
         Raises:
             OSError: no process could be made, the program could not be run, or the control file not be written.
@@ -60,7 +64,7 @@ class Launcher:
                 control_file.write(control_path, contract.fill(plan.control_file or "", filled))
         environment = contract.connection_environment(plan, offer.number, offer.endpoints, offer.credentials)
         try:
-            return self._launch(descriptor, arguments, environment)
+            return self._launch(descriptor, arguments, environment, log)
         except OSError:
             self.clean_up(offer.number)
             raise
@@ -76,23 +80,24 @@ class Launcher:
         if path := self.control_path(number):
             control_file.remove(path)
 
-    def _spawn(self, descriptor: int, arguments: list[str], environment: dict[str, str]) -> int:
+    def _spawn(self, descriptor: int, arguments: list[str], environment: dict[str, str], log: int | None) -> int:
+        places = ((descriptor, 0), (descriptor, 1)) if log is None else ((log, 2), (descriptor, 0), (descriptor, 1))
         # Dispositions and mask are the defaults already (sandbox.default_signals); a handler goes with the exec.
         return os.posix_spawn(
             self._program,
             arguments,
             self._plan.environment | contract.encoded(environment),
-            file_actions=((os.POSIX_SPAWN_DUP2, descriptor, 0), (os.POSIX_SPAWN_DUP2, descriptor, 1)),
-            setpgroup=0,
+            file_actions=[(os.POSIX_SPAWN_DUP2, *place) for place in places],
+            setsid=True,
         )
 
-    def _fork(self, descriptor: int, arguments: list[str], environment: dict[str, str]) -> int:
+    def _fork(self, descriptor: int, arguments: list[str], environment: dict[str, str], log: int | None) -> int:
         # The pipe closes with the exec; what is read from it is the errno of a step that failed.
         report, reporter = os.pipe()
         try:
             pid = os.fork()
             if pid == 0:
-                self._become_program(descriptor, reporter, arguments, environment)
+                self._become_program(descriptor, reporter, arguments, environment, log)
             os.close(reporter)
             reporter = -1
             if failure := os.read(report, 16):
@@ -106,13 +111,15 @@ class Launcher:
                 os.close(reporter)
 
     def _become_program(
-        self, descriptor: int, reporter: int, arguments: list[str], environment: dict[str, str]
+        self, descriptor: int, reporter: int, arguments: list[str], environment: dict[str, str], log: int | None
     ) -> NoReturn:
         """The child between fork and exec. It never returns into the spawner's code, whatever happens."""
         failure = errno.EIO
         variables = self._plan.environment | contract.encoded(environment)
         try:
-            os.setpgid(0, 0)
+            os.setsid()
+            if log is not None:
+                os.dup2(log, 2)
             if self._plan.descriptors is DescriptorMode.LISTEN_FDS:
                 reporter = _place_as_listen_fds(descriptor, reporter)
                 variables |= contract.encoded(contract.listen_environment(os.getpid()))

@@ -47,7 +47,7 @@ _LONGEST_UNREPORTED = 0.005
 class Launches(Protocol):
     """Makes the processes, of whatever kind."""
 
-    def launch(self, descriptor: int, order: Any, /) -> int: ...
+    def launch(self, descriptor: int, order: Any, log: int | None, /) -> int: ...
     def clean_up(self, number: int, /) -> None: ...
 
 
@@ -59,8 +59,15 @@ class Spawner:
     """
 
     def __init__(
-        self, channel: Channel[Order], waiter: Waiter, launcher: Launches, *, children_can_be_found: bool
+        self,
+        channel: Channel[Order],
+        waiter: Waiter,
+        launcher: Launches,
+        *,
+        children_can_be_found: bool,
+        passes_log: bool,
     ) -> None:
+        self._expected = 2 if passes_log else 1
         self._can_be_found = children_can_be_found
         self._channel = channel
         self._waiter = waiter
@@ -68,7 +75,6 @@ class Spawner:
         self._numbers: dict[int, int] = {}
         self._pids: dict[int, int] = {}
         self._last_offer: Offer | None = None
-        self._descriptors: list[int] = []
         self._reports: list[Report] = []
         self._ending = False
         self._orphaned = False
@@ -114,53 +120,46 @@ class Spawner:
         except (ChannelClosed, ConnectionError):
             self._lose_supervisor()
             return
-        self._descriptors += descriptors
-        for order in orders:
-            if isinstance(order, Deliver):
-                self._deliver(order)
-            elif isinstance(order, Retire):
-                self._ending = True
-            elif isinstance(order, Offer) and order.repeats(self._last_offer):
-                if self._descriptors:
-                    os.close(self._descriptors.pop(0))
-            else:
-                self._obey_with(order, self._descriptors)
-        if not self._channel.is_in_part:
-            self._close_unwanted()
+        try:
+            for order in orders:
+                # What has come belongs to the last of them.
+                self._obey(order, descriptors if order is orders[-1] else [])
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
 
-    def _close_unwanted(self) -> None:
-        """What came with no order that takes it, and is for none that comes later."""
-        for descriptor in self._descriptors:
-            os.close(descriptor)
-        self._descriptors.clear()
+    def _obey(self, order: Order, came: list[int]) -> None:
+        if isinstance(order, Deliver):
+            self._deliver(order)
+        elif isinstance(order, Retire):
+            self._ending = True
+        elif not (isinstance(order, Offer) and order.repeats(self._last_offer)):
+            self._obey_with(order, came)
 
-    def _obey_with(self, order: Offer | Hire, descriptors: list[int]) -> None:
+    def _obey_with(self, order: Offer | Hire, came: list[int]) -> None:
         if isinstance(order, Offer):
             self._last_offer = order
-        if descriptors:
-            self._make_child(order, descriptors.pop(0))
-        else:
-            # The descriptor did not fit into our table; the supervisor has still got its own.
+        if len(came) < self._expected:
+            # They did not fit into our table; the supervisor has still got its own.
             self._reports.append(_busy(order, errno.EMFILE, "recvmsg"))
+        else:
+            self._make_child(order, came[0], came[1] if self._expected > 1 else None)
 
     def _lose_supervisor(self) -> None:
         """Nobody gives orders or reads reports any more; the children that are there go on."""
         self._ending = self._orphaned = True
         self._waiter.unregister(self)
-        self._close_unwanted()
 
-    def _make_child(self, offer: Offer | Hire, descriptor: int) -> None:
+    def _make_child(self, offer: Offer | Hire, descriptor: int, log: int | None) -> None:
         started = time.monotonic()
         try:
-            pid = self._launcher.launch(descriptor, offer)
+            pid = self._launcher.launch(descriptor, offer, log)
         except OSError as error:
             self._reports.append(_no_child(offer, error))
         else:
             self._numbers[pid] = offer.number
             self._pids[offer.number] = pid
             self._reports.append(Taken(offer.number, pid, time.monotonic() - started))
-        finally:
-            os.close(descriptor)
 
     def _deliver(self, order: Deliver) -> None:
         # The child is not reaped before it leaves this table, so that the group cannot be another's.
@@ -267,7 +266,7 @@ def main() -> NoReturn:
     channel.send([Ready(sources)])
     # Only a program can be found by what stands in its environment.
     can_be_found = features.subreaper and plan.handler is None
-    Spawner(channel, waiter, launcher, children_can_be_found=can_be_found).run()
+    Spawner(channel, waiter, launcher, children_can_be_found=can_be_found, passes_log=plan.passes_log).run()
     sys.exit(0)
 
 

@@ -17,6 +17,9 @@ else:
     AVAILABLE = True
 
 
+_OURS = -1
+
+
 class VforkExec:
     """Makes children of one program; only where AVAILABLE.
 
@@ -37,8 +40,13 @@ class VforkExec:
         self._limits = tuple((getattr(resource, f"RLIMIT_{name.upper()}"), *limit) for name, *limit in plan.rlimits)
         self._launch = _vfork.launch
 
-    def __call__(self, descriptor: int, arguments: list[str], environment: Mapping[str, str]) -> int:
+    def __call__(
+        self, descriptor: int, arguments: list[str], environment: Mapping[str, str], log: int | None = None
+    ) -> int:
         """Run the program with the connection; its process id.
+
+        Args:
+            log: where its descriptor 2 leads; None for where ours does.
 
         Raises:
             OSError: no process could be made, or the program not be run.
@@ -49,6 +57,7 @@ class VforkExec:
             self._environment,
             "\0".join(map("=".join, environment.items())).encode(),
             descriptor,
+            _OURS if log is None else log,
             self._listens,
             self._limits,
         )

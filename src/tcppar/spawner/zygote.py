@@ -15,7 +15,7 @@ import _socket
 import gc
 import sys
 
-from tcppar.child.process import SUCCEEDED, limits, live
+from tcppar.child.process import SUCCEEDED, limits, live, set_limits
 from tcppar.child.worker import Worker
 from tcppar.descriptors import CHANNEL_DESCRIPTOR
 from tcppar.endpoints import PlainEnds
@@ -54,6 +54,7 @@ class Zygote:
         self._service: str = plan["service"]
         self._id_prefix: str = plan["id_prefix"]
         self._limits = limits(plan["rlimits"])
+        self._passes_log: bool = plan["passes_log"]
         self._plan: dict[str, Any] = plan["handler"]
         self._handler = handler
 
@@ -63,11 +64,13 @@ class Zygote:
         # What is there now is no garbage, and a collection in a child would only copy pages by looking at it.
         gc.collect()
         gc.freeze()
-        given = _zygote.serve(self._channel.fileno(), 0 if self._plan["mode"] == "pool" else _SPARES)
+        spares = 0 if self._plan["mode"] == "pool" else _SPARES
+        given = _zygote.serve(self._channel.fileno(), spares, self._passes_log)
         if given is not None:
             order = given[1]
-            life = self._work if order is not None and order[0] == _HIRE else self._converse
-            live(life, given, self._handler.target, self._limits)
+            life = self._wait if order is None else self._work if order[0] == _HIRE else self._converse
+            # One that waits must have room for what comes with an offer: two descriptors.
+            live(life, given, self._handler.target, () if order is None else self._limits)
 
     def _work(self, channel: int, hire: tuple[Any, ...]) -> int:
         Worker(
@@ -80,16 +83,19 @@ class Zygote:
         ).run()
         return SUCCEEDED
 
-    def _converse(self, descriptor: int, offer: tuple[Any, ...] | None) -> int:
-        if offer is None:
-            try:
-                self._handler.rehearse(self._service, 1)
-            except OSError:
-                pass  # the service's limits leave no descriptors for it
-            given = _zygote.wait(descriptor)
-            if given is None:
-                return SUCCEEDED  # the spawner has ended, or has no more use for it
-            descriptor, offer = given
+    def _wait(self, channel: int, _: None) -> int:
+        """As a spare child: rehearse, and wait for a connection."""
+        try:
+            self._handler.rehearse(self._service, 1)
+        except OSError:
+            pass  # too little is left for it
+        given = _zygote.wait(channel)
+        if given is None:
+            return SUCCEEDED  # the spawner has ended, or has no more use for it
+        set_limits(self._limits)
+        return self._converse(*given)
+
+    def _converse(self, descriptor: int, offer: tuple[Any, ...]) -> int:
         connection_id = f"{self._id_prefix}-{offer[1]}"
         return self._handler.converse(descriptor, connection_id, self._service, PlainEnds(*offer[2]))
 

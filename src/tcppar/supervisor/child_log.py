@@ -1,216 +1,239 @@
 """What children write to descriptor 2, made into records.
 
-One socket serves all children of a pool: the kernel tells with each piece which process wrote it (SO_PASSCRED), so
-that a line gets its connection's id at no cost for the many children that never write one. Where that does not exist
-it is a pipe, and lines have no id.
+Each connection's child has a pipe of its own, so has each worker, and each spawner for its own words. So a line is
+known by the pipe that it comes from; what one does with its end, another does not notice; and who writes more than the
+log takes waits alone.
 """
 
 import fcntl
 import os
-import socket
-import struct
 import termios
 from array import array
-from functools import partial
-from typing import TYPE_CHECKING
+from collections import deque
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
 
 from tcppar.events import ChildOutput
-from tcppar.supervisor.heritage import ChildLogRecord, OpenSocket, inode_of
+from tcppar.supervisor.heritage import PipeRecord, inode_of
 
 if TYPE_CHECKING:
-    from tcppar.supervisor.core import Core
-    from tcppar.supervisor.table import Table
+    from tcppar.supervisor.child_logs import ChildLogs
+    from tcppar.supervisor.table import Connection
 
-_CREDENTIALS = struct.Struct("3i")
-_READ_SIZE = 65536
-_MOST_PIECES = 16
+# What is read and told in one turn: little, for in a slow log each writer has its turn before one has the next.
+_PIECE = 4096
+_MOST_LINES = 32
 _LONGEST_LINE = 8192
-# A child may write before its spawner reports it, and its end may be reported before its last words are read: such
-# text waits for the other news this long.
-_PATIENCE = 0.1
-# While the log is written more slowly than children write, they wait as for any reader.
-_PAUSE = 0.02
+# So many conversations of one worker can be over and not told to the end; beyond that their lines have no id.
+_MOST_MARKS = 64
 
 
-def _new_ends(*, with_credentials: bool) -> tuple[int, int]:
-    if not with_credentials:
-        return os.pipe()
-    reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    reader.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-    return reader.detach(), writer.detach()
+class Turn(Enum):
+    """What a turn has shown."""
+
+    MORE = "there is more to tell, or may be"
+    DRAINED = "nothing is there now"
+    OVER = "nothing can come any more, and it is closed"
+
+
+class Writer(Protocol):
+    """Whoever has the other end."""
+
+    @property
+    def pid(self) -> int: ...
 
 
 class ChildLog:
-    """Reads lines; `writer` is the descriptor that children get."""
+    """The reader of one pipe.
 
-    comes_first = True
+    Args:
+        logs: what it is one of.
+        service: the service's name.
+        reader: the end that is read; it does not wait.
+        whose: the process that writes; its children may have the pipe too.
+        id: of the connection that the lines belong to; None for none.
+        comes_first: whether it is read before other sources: what a worker wrote for a connection, before it is read
+            that this has ended.
 
-    def __init__(self, service: str, core: "Core", table: "Table", former: ChildLogRecord | None = None) -> None:
-        self._service = service
-        self._core = core
-        self._table = table
-        self._unfinished: dict[int | None, bytes] = {}
-        self._strangers: set[int | None] = set()
-        self._bytes_read = 0
-        self._behind = False
-        if former is not None:
-            self._reader = former.descriptor
-            self.writer = former.writer.descriptor if former.writer is not None and former.writer.is_there else -1
-            self._unfinished.update(former.unfinished)
-        else:
-            self._reader, self.writer = _new_ends(with_credentials=core.features.credentials)
-        os.set_blocking(self._reader, False)
-        self._socket = socket.socket(fileno=self._reader) if core.features.credentials else None
-        core.waiter.register(self)
-        core.child_logs.add(self)
+    Attributes:
+        connection: the one that it is of, as long as that is open; None for a worker's and a spawner's.
+        writer: our copy of the other end, as long as nobody is known to have it; None after that.
+        ended: whether the conversation is over, or the process: what is there is read, and what may come from processes
+            that were left behind.
+    """
+
+    def __init__(
+        self,
+        logs: "ChildLogs",
+        service: str,
+        reader: int,
+        whose: Writer | None,
+        id: str | None = None,
+        *,
+        comes_first: bool = False,
+    ) -> None:
+        self.comes_first = comes_first
+        self.connection: Connection | None = None
+        self._logs = logs
+        self.service = service
+        self._reader = reader
+        self._whose = whose
+        self.id = id
+        self.writer: int | None = None
+        self.ended = False
+        self._text = b""
+        self._told = 0
+        self._may_be_more = False
+        self._marks: deque[tuple[int, str | None]] = deque()
 
     def fileno(self) -> int:
         """The end that is read."""
         return self._reader
 
     @property
-    def descriptors(self) -> list[int]:
-        """Both ends, as far as they are open."""
-        return [self._reader, *([self.writer] if self.writer >= 0 else [])]
+    def is_open(self) -> bool:
+        """Whether something can come."""
+        return self._reader >= 0
 
-    def describe(self) -> ChildLogRecord | None:
-        """What a next supervisor must know of it; None if nothing more can come."""
-        if self not in self._core.child_logs:
-            return None
-        writer = OpenSocket(self.writer, inode_of(self.writer)) if self.writer >= 0 else None
-        return ChildLogRecord(self._reader, inode_of(self._reader), writer, list(self._unfinished.items()))
+    @property
+    def unfinished(self) -> bytes:
+        """What was read, and not told."""
+        return self._text
+
+    def go_on(self, text: bytes) -> None:
+        """Take up what a supervisor before this one had read."""
+        self._text = text
+
+    def describe(self) -> PipeRecord:
+        """What a next supervisor must know of one that has ended."""
+        pid = self._whose.pid if self._whose is not None else 0
+        return PipeRecord(self._reader, inode_of(self._reader), self.service, self.id, pid)
 
     def close_writer(self) -> None:
-        """No further spawner will get it; the reading ends when the last child has."""
-        if self.writer >= 0:
-            os.close(self.writer)
-            self.writer = -1
-            self._core.structure_changed()
+        """Close our copy of the other end, if there is one."""
+        if self.writer is not None:
+            writer, self.writer = self.writer, None
+            self._logs.changed(self)
+            os.close(writer)
+
+    def handed_over(self) -> None:
+        """A child has the other end."""
+        self.close_writer()
+        self._logs.watch_soon(self)
 
     def on_ready(self) -> None:
-        """Read what is there, some pieces at the most."""
-        self._behind = True
-        if self._core.log.congested:
-            self._core.waiter.unregister(self)
-            self._core.timers.at(self._core.later(_PAUSE), self._look_again)
-            return
-        for _ in range(_MOST_PIECES):
-            if not self._read_piece():
-                self._behind = False
+        """Something is there, or all who had the other end have closed it."""
+        if self.is_open:  # another source of this pass may have led to its end
+            self._logs.offer_turn(self)
+
+    def end(self) -> None:
+        """Read what is there; whoever else has the other end may go on."""
+        if self.is_open:
+            self.close_writer()
+            self.ended = True
+            self._logs.end(self)
+        self.connection = None
+
+    def belongs_to(self, connection_id: str) -> None:
+        """A worker has another connection from now on."""
+        self.id = connection_id
+
+    def conversation_over(self) -> None:
+        """A worker has none any more: what it wrote until now is the last connection's.
+
+        It has flushed its streams before it said so, and this is read first; unless the log takes lines too slowly.
+        """
+        if self._logs.is_behind(self):
+            if len(self._marks) == _MOST_MARKS:
+                self._marks.pop()
+                self.id = None
+            self._marks.append((self._told + len(self._text) + _unread(self._reader), self.id))
+        else:
+            self._tell_rest(len(self._text))
+        self.id = None
+
+    # Turns.
+
+    def turn(self) -> Turn:
+        """Read a piece, if no line is there to tell, and tell some lines."""
+        if not self._can_tell:
+            size = self._read()
+            if not size:
+                return Turn.DRAINED if self.is_open else Turn.OVER
+            # One that has ended is read until nothing comes any more.
+            self._may_be_more = size == _PIECE or self.ended
+        self._tell_lines()
+        return Turn.MORE if self._may_be_more or self._can_tell else Turn.DRAINED
+
+    @property
+    def _can_tell(self) -> bool:
+        return b"\n" in self._text or (bool(self._marks) and self._marks[0][0] - self._told <= len(self._text))
+
+    def _read(self) -> int:
+        """Read a piece; its size."""
+        try:
+            data = os.read(self._reader, _PIECE)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            data = b""
+        self._text += data
+        if not data:
+            self._tell_rest(len(self._text))
+            self.close()
+        return len(data)
+
+    def _tell_lines(self) -> None:
+        for _ in range(_MOST_LINES):
+            end = self._text.find(b"\n")
+            due = self._marks[0][0] - self._told if self._marks else len(self._text) + 1
+            if due <= len(self._text) and (end < 0 or due <= end):
+                self._tell_rest(due)
+                self._marks.popleft()
+            elif end >= 0:
+                self._tell(self._text[:end])
+                self._let_go(end + 1)
+            elif len(self._text) > _LONGEST_LINE:
+                self._tell_rest(_LONGEST_LINE)
+            else:
                 return
 
-    def _read_piece(self) -> bool:
-        """Read what one process wrote; whether there may be more."""
-        try:
-            data, pid = self._read()
-        except BlockingIOError:
-            return False
-        except OSError:
-            data, pid = b"", None
-        if not data:
-            self._finish()
-            return False
-        self._bytes_read += len(data)
-        self._unfinished[pid] = self._unfinished.get(pid, b"") + data
-        if pid in self._strangers:
-            return True
-        if pid and not self._table.knows(pid):
-            self._strangers.add(pid)
-            self._core.timers.at(self._core.later(_PATIENCE), partial(self._settle, pid))
-            return True
-        self._tell_lines(pid)
-        return True
+    def _tell_rest(self, size: int) -> None:
+        """Tell a line that has no end."""
+        if size:
+            self._tell(self._text[:size])
+            self._let_go(size)
 
-    def _look_again(self) -> None:
-        if self in self._core.child_logs:
-            self._core.waiter.register(self)
+    def _let_go(self, size: int) -> None:
+        self._text = self._text[size:]
+        self._told += size
 
-    def _read(self) -> tuple[bytes, int | None]:
-        if self._socket is None:
-            return os.read(self._reader, _READ_SIZE), None
-        data, ancillary, _, _ = self._socket.recvmsg(_READ_SIZE, socket.CMSG_SPACE(_CREDENTIALS.size))
-        for _, kind, payload in ancillary:
-            if kind == socket.SCM_CREDENTIALS:
-                return data, _CREDENTIALS.unpack(payload)[0]
-        return data, None
-
-    def on_conversation_end(self, pid: int) -> None:
-        """A worker has served a connection, and will write for another: what it wrote for this one is all there.
-
-        It has flushed its streams before it said so, and this is read before what it said (`Source.comes_first`).
-        """
-        whose = pid if self._socket is not None else None
-        if whose in self._unfinished:
-            self._strangers.discard(whose)
-            self._tell_lines(whose)
-            self._tell_rest(whose)
-
-    def on_end(self, pid: int) -> None:
-        """A child has ended: a last line without an end is one all the same."""
-        # In a pipe nobody knows whose it is: it may be that of the child that has ended.
-        if self._unfinished or self._behind:
-            whose = pid if self._socket is not None else None
-            self._settle_later(whose, self._bytes_read + self._unread())
-
-    def _settle_later(self, pid: int | None, due: int) -> None:
-        self._core.timers.at(self._core.later(_PATIENCE), partial(self._settle, pid, due))
-
-    def _settle(self, pid: int | None, due: int = 0) -> None:
-        """Tell what a process wrote, and if it has ended, its rest, when all is read that it can have written.
-
-        Args:
-            due: how much must have been read by then: while the log takes lines slowly, a line may still be in parts.
-        """
-        self._strangers.discard(pid)
-        if self._bytes_read < due and self in self._core.child_logs:
-            self._settle_later(pid, due)
-        elif pid in self._unfinished:
-            self._tell_lines(pid)
-            if pid is None or not self._table.is_open(pid):
-                self._tell_rest(pid)
-
-    def _unread(self) -> int:
-        unread = array("i", [0])
-        fcntl.ioctl(self._reader, termios.FIONREAD, unread)
-        return unread[0]
-
-    def _tell_lines(self, pid: int | None) -> None:
-        *lines, rest = self._unfinished.pop(pid).split(b"\n")
-        for line in lines:
-            self._tell(pid, line)
-        if rest:
-            self._unfinished[pid] = rest
-        if len(rest) > _LONGEST_LINE:
-            self._tell_rest(pid)
-
-    def _tell_rest(self, pid: int | None) -> None:
-        if rest := self._unfinished.pop(pid, b""):
-            self._tell(pid, rest)
-
-    def _tell(self, pid: int | None, line: bytes) -> None:
+    def _tell(self, line: bytes) -> None:
+        connection_id = self._marks[0][1] if self._marks else self.id
+        pid = self._whose.pid if self._whose is not None else 0
         for start in range(0, len(line) or 1, _LONGEST_LINE):
             text = line[start : start + _LONGEST_LINE].decode(errors="backslashreplace").rstrip("\r")
-            self._core.log.emit(
-                ChildOutput(service=self._service, id=self._table.id_of_writer(pid), pid=pid, line=text)
-            )
+            self._logs.tell(ChildOutput(service=self.service, id=connection_id, pid=pid or None, line=text))
 
-    def give_up(self) -> None:
-        """Read what is there, and wait for nothing more."""
-        due = self._bytes_read + self._unread()
-        while self._bytes_read < due and self._read_piece():
-            pass
-        if self in self._core.child_logs:
-            self._finish()
+    def finish(self) -> None:
+        """Read what is there, and no more."""
+        due = self._told + len(self._text) + _unread(self._reader)
+        while self.is_open and (self._can_tell or self._told + len(self._text) < due):
+            self.turn()
+        if self.is_open:
+            self._tell_rest(len(self._text))
+            self.close()
 
-    def _finish(self) -> None:
-        self._behind = False
-        for pid in list(self._unfinished):
-            self._tell_lines(pid)
-            self._tell_rest(pid)
-        self._core.waiter.unregister(self)
-        self._core.child_logs.discard(self)
-        self._core.structure_changed()
-        if self._socket is not None:
-            self._socket.close()
-        else:
-            os.close(self._reader)
+    def close(self) -> None:
+        """Read no more, whoever has the other end."""
+        self.close_writer()
+        reader = self._reader
+        self._logs.forget(self)
+        self._reader = -1
+        os.close(reader)
+
+
+def _unread(descriptor: int) -> int:
+    unread = array("i", [0])
+    fcntl.ioctl(descriptor, termios.FIONREAD, unread)
+    return unread[0]

@@ -1,5 +1,6 @@
 """What all parts of the supervisor share: the time, the waiter, the deadlines, the table, the way to the log."""
 
+import errno
 import os
 import time
 from dataclasses import dataclass, field
@@ -14,9 +15,9 @@ from tcppar.policy.strikes import Backoff
 from tcppar.policy.throttle import Throttle
 from tcppar.policy.timers import Timers
 from tcppar.settings import LogFormat
+from tcppar.supervisor.child_logs import ChildLogs
 
 if TYPE_CHECKING:
-    from tcppar.supervisor.child_log import ChildLog
     from tcppar.supervisor.enforcer import Enforcer
     from tcppar.supervisor.ledger import Ledger
 
@@ -60,6 +61,7 @@ class Counters:
 # for long.
 SHORTAGE_FIRST_DELAY = 0.05
 SHORTAGE_LONGEST_DELAY = 1.0
+_WANTS_OF_A_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
 
 @dataclass(slots=True)
@@ -80,8 +82,7 @@ class Core:
     """The books for whoever comes after this supervisor, if anybody does."""
     unsettled: list["Forgets"] = field(default_factory=list)
     """What was read in this pass and is to be let go of when its consequences are written."""
-    child_logs: set["ChildLog"] = field(default_factory=set)
-    """Those that can still bring something."""
+    child_logs: ChildLogs = field(init=False)
     adoptive_parents: set[int] = field(default_factory=lambda: {os.getpid()})
     """Whose children the orphans of spawners become: ours; the keeper's, if a supervisor before us has started them."""
     workers_hired: int = 0
@@ -90,6 +91,13 @@ class Core:
     accept_failing: bool = False
     """Whether the last accept failed for such a want."""
     _shortage: Backoff = field(default_factory=lambda: Backoff(SHORTAGE_FIRST_DELAY, SHORTAGE_LONGEST_DELAY))
+
+    def __post_init__(self) -> None:
+        self.child_logs = ChildLogs(self)
+
+    def id_of(self, number: int) -> str:
+        """The id that the child of a connection and the log know it by."""
+        return f"{self.id_prefix}-{number}"
 
     def structure_changed(self) -> None:
         """What a next supervisor must know of services, listeners and spawners is different now."""
@@ -123,8 +131,14 @@ class Core:
         if count := self.throttle.note(kind, self.now):
             self.log.emit(Fault(what=what, error=faults.name(error), remedy=remedy, count=count, service=service))
 
+    def fell_short(self, error: int) -> None:
+        """Something could not be had: if it was a descriptor, let go of those that are kept for strangers."""
+        if error in _WANTS_OF_A_DESCRIPTOR:
+            self.child_logs.spare_descriptors()
+
     def accept_fell_short(self, error: int) -> None:
         """An accept failed for want of something: look at no listener for a while."""
+        self.fell_short(error)
         self.accept_failing = True
         self.fault(("accept", error), "accept", error, "clients wait in the kernel's queue until it is over")
         if not self.short_of_descriptors:

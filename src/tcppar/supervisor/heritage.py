@@ -72,13 +72,18 @@ class TakerRecord(OpenSocket, frozen=True):
 
     Attributes:
         state: the name of its TakerState.
-        outbox: orders that found no room in the channel yet, encoded, and descriptors that go with them.
+        outbox: orders that found no room in the channel yet, encoded, and descriptors that go with them; a former
+            version knew of one at the most.
+        passes_log: whether a log goes with each offer, or hire; a spawner of a former version does not expect any.
+        log: of what it writes itself.
     """
 
     pid: int
     state: str
     leaving: bool
-    outbox: list[tuple[bytes, int | None]]
+    outbox: list[tuple[bytes, list[int] | int | None]]
+    passes_log: bool = False
+    log: OpenSocket | None = None
 
 
 class WorkerRecord(Struct, frozen=True):
@@ -91,15 +96,17 @@ class WorkerRecord(Struct, frozen=True):
     owes_order: bool
 
 
-class ChildLogRecord(OpenSocket, frozen=True):
-    """Where children's descriptor 2 leads, the end that is read, and lines of which the end has not been read.
+class PipeRecord(OpenSocket, frozen=True):
+    """The log of a conversation that is over, for the processes that were left behind.
 
     Attributes:
-        writer: the end that spawners get; None if no other one will.
+        id: of the connection; None for none.
+        pid: its child; 0 for none.
     """
 
-    writer: OpenSocket | None
-    unfinished: list[tuple[int | None, bytes]]
+    service: str
+    id: str | None
+    pid: int
 
 
 class PoolRecord(Struct, frozen=True):
@@ -107,6 +114,7 @@ class PoolRecord(Struct, frozen=True):
 
     Attributes:
         in_force: whether new connections go to it.
+        child_log: the one socket that all children's descriptors 2 led to in a former version.
         directory: where control files are; empty if there are none.
     """
 
@@ -116,9 +124,9 @@ class PoolRecord(Struct, frozen=True):
     retired: bool
     directory: str
     sources: list[str]
-    child_log: ChildLogRecord | None
     spawners: list[TakerRecord]
     workers: list[WorkerRecord]
+    child_log: OpenSocket | None = None
 
 
 class Heritage(Struct, frozen=True):
@@ -129,6 +137,9 @@ class Heritage(Struct, frozen=True):
         stopping: whether a stop was under way.
         strangers: descriptors that were open when the server was started, and that nobody of ours uses.
         control_files: of orphans, by the number of their connection.
+        left_behind: logs of conversations that are over.
+        unfinished: what was read of logs and not told, by the descriptor that it came from; only true when it is
+            written, in an upgrade.
     """
 
     version: int
@@ -140,6 +151,8 @@ class Heritage(Struct, frozen=True):
     pools: list[PoolRecord]
     control_files: dict[int, str]
     strangers: list[int]
+    left_behind: list[PipeRecord] = []
+    unfinished: dict[int, bytes] = {}
 
 
 class _Versioned(Struct):

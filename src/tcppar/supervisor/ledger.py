@@ -55,6 +55,11 @@ _TAKEN_AT = 8
 _FACTS_LENGTH = struct.Struct("<H")
 _FACTS_LENGTH_AT = 28
 _FACTS_AT = 30
+# Both ends of the log's pipe, each plus one, so that what was never written says that there is none: books of a former
+# version have facts there at the most, of which only paths longer than any that are possible would reach so far.
+_LOG = struct.Struct("<ii")
+_LOG_AT = _SLOT_SIZE - _LOG.size
+_MOST_FACTS = _LOG_AT - _FACTS_AT
 
 _RULES = tuple(EndedBy)
 _NOBODY = -1
@@ -94,6 +99,7 @@ class Entry(Struct, frozen=True):
     Attributes:
         holder: the descriptor of the channel to whoever has it, or was asked; None for an orphan or one that waits.
         copy: the supervisor's own copy; None if it has none any more.
+        log: both ends of its log's pipe, the one that is read first; None for each that is not open.
     """
 
     slot: int
@@ -105,6 +111,7 @@ class Entry(Struct, frozen=True):
     spawn_seconds: float
     ended_by: EndedBy | None
     attempts: int
+    log: tuple[int | None, int | None]
 
 
 def new_books() -> int:
@@ -239,6 +246,7 @@ class Ledger:
         _HOLDER.pack_into(memory, at + _HOLDER_AT, _NOBODY)
         copy = _NOBODY if connection.descriptor is None else connection.descriptor
         _TAKEN.pack_into(memory, at + _TAKEN_AT, 0, copy, 0.0)
+        _LOG.pack_into(memory, at + _LOG_AT, 0, 0)
         memory[at] = _WAITING
         # Only now: who is not in the books is found by whoever comes next, and gets a number then.
         _COUNT.pack_into(memory, _LAST_NUMBER_AT, connection.number)
@@ -246,6 +254,8 @@ class Ledger:
     def copy(self, connection: "Connection") -> None:
         """Enter one that is open already, as it stands."""
         self.enter(connection)
+        if connection.log is not None:
+            self.log_is(connection, connection.log.fileno(), connection.log.writer)
         if connection.holder is not None:
             self.offering(connection, connection.holder.fileno(), connection.pid)
         if connection.state is State.OFFERED:
@@ -270,7 +280,7 @@ class Ledger:
             connection.accepted_at,
         )
         encoded = self._encode(facts)
-        if len(encoded) > _SLOT_SIZE - _FACTS_AT:  # a peer's path of a hundred odd bytes, each an escape
+        if len(encoded) > _MOST_FACTS:  # a peer's path of a hundred odd bytes, each an escape
             short = msgspec.structs.replace(accepted.endpoints, remote_ip="")
             encoded = self._encode(msgspec.structs.replace(facts, endpoints=short))
         return encoded
@@ -312,6 +322,11 @@ class Ledger:
         """Whoever had made its child is dead."""
         _HOLDER.pack_into(self._memory, _SLOTS_AT + connection.slot * _SLOT_SIZE + _HOLDER_AT, _NOBODY)
 
+    def log_is(self, connection: "Connection", reader: int | None, writer: int | None) -> None:
+        """Which ends of its log's pipe are open. What is noted is open: it is noted after the one, before the other."""
+        ends = (0 if end is None else end + 1 for end in (reader, writer))
+        _LOG.pack_into(self._memory, _SLOTS_AT + connection.slot * _SLOT_SIZE + _LOG_AT, *ends)
+
     def ruled(self, connection: "Connection", rule: EndedBy) -> None:
         """A rule of ours ends it."""
         self._memory[_SLOTS_AT + connection.slot * _SLOT_SIZE + _RULE_AT] = _RULES.index(rule) + 1
@@ -348,6 +363,7 @@ class Ledger:
             (holder,) = _HOLDER.unpack_from(self._memory, at + _HOLDER_AT)
             pid, copy, spawn_seconds = _TAKEN.unpack_from(self._memory, at + _TAKEN_AT)
             (length,) = _FACTS_LENGTH.unpack_from(self._memory, at + _FACTS_LENGTH_AT)
+            reader, writer = _LOG.unpack_from(self._memory, at + _LOG_AT)
             rule = self._memory[at + _RULE_AT]
             yield Entry(
                 slot=slot,
@@ -359,4 +375,5 @@ class Ledger:
                 spawn_seconds=spawn_seconds,
                 ended_by=_RULES[rule - 1] if rule else None,
                 attempts=self._memory[at + _ATTEMPTS_AT],
+                log=(reader - 1 if reader > 0 else None, writer - 1 if writer > 0 else None),
             )

@@ -394,8 +394,7 @@ class Supervisor:
         """Wait no longer for spawners, nor for what somebody might still write who has a child's descriptor 2."""
         for pool in self._reaper.pools:
             pool.kill()
-        for child_log in list(self._core.child_logs):
-            child_log.give_up()
+        self._core.child_logs.finish()
 
     def _say_stopped(self) -> None:
         if self._start_refused is None:

@@ -18,7 +18,6 @@ from tcppar.policy import growth
 from tcppar.policy.strikes import Backoff
 from tcppar.records import Busy, ChildPlan, Ended, Failed, Ready, Refused, Report, StderrMode, Taken
 from tcppar.supervisor.answers import AnswerWatch, Debt
-from tcppar.supervisor.child_log import ChildLog
 from tcppar.supervisor.heritage import PoolRecord, WorkerRecord
 from tcppar.supervisor.spawner_process import MOST_OFFERS, SpawnerProcess
 from tcppar.supervisor.table import Connection, Table
@@ -98,11 +97,6 @@ class Pool:
         self._may_start_at = 0.0
         self.answers = AnswerWatch(core, self._debts, self.give_up)
         self._processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self._child_log: ChildLog | None = None
-        if former is None and config.settings.stderr is StderrMode.LOG:
-            self._child_log = ChildLog(config.name, core, table)
-        elif former is not None and former.child_log is not None and former.child_log.is_there:
-            self._child_log = ChildLog(config.name, core, table, former.child_log)
         if former is not None:
             self._go_on(former)
         core.structure_changed()
@@ -111,11 +105,14 @@ class Pool:
         """Take up the spawners that a supervisor before this one has left."""
         self._retired = former.retired
         self.sources = tuple(former.sources)
+        if former.child_log is not None and former.child_log.is_there:
+            self._core.child_logs.follow(self._owner.name, None, former.child_log.descriptor)
         for record in former.spawners:
             if not record.is_there:
                 continue
             spawner = SpawnerProcess(self, self._core, channels.taken_up(record.descriptor), record.pid)
             spawner.go_on(record)
+            spawner.follow_log(self._owner.name, record)
             self.spawners.append(spawner)
             self._reaper.expect(self, spawner)
 
@@ -128,18 +125,12 @@ class Pool:
             retired=self._retired,
             directory=self.plan.control_directory or "",
             sources=list(self.sources),
-            child_log=None if self._child_log is None else self._child_log.describe(),
             spawners=[spawner.describe() for spawner in self.spawners if spawner.state is not TakerState.LOST],
             workers=self._describe_workers(),
         )
 
     def _describe_workers(self) -> list[WorkerRecord]:
         return []
-
-    @property
-    def own_descriptors(self) -> list[int]:
-        """What it has open besides its spawners' channels."""
-        return [] if self._child_log is None else self._child_log.descriptors
 
     @property
     def takers(self) -> list[Taker]:
@@ -177,8 +168,8 @@ class Pool:
         self._core.log.emit(SpawnerStarted(service=self._owner.name, pid=spawner.pid, spawners=len(self.spawners)))
 
     def _start(self) -> SpawnerProcess:
-        if self._child_log is not None:
-            return SpawnerProcess.started(self, self._core, self.plan, self._child_log.writer)
+        if self.plan.passes_log:
+            return SpawnerProcess.started_with_log(self, self._core, self.plan)
         if self.config.settings.stderr is StderrMode.INHERIT:
             return SpawnerProcess.started(self, self._core, self.plan, 2)
         null = os.open(os.devnull, os.O_WRONLY)
@@ -261,8 +252,6 @@ class Pool:
             expect(report.number in taker.children, report)
             connection = taker.children.pop(report.number)
             self._owner.end(connection, report)
-            if self._child_log is not None:
-                self._child_log.on_end(connection.pid)
         elif isinstance(report, Busy):
             expect(report.number in taker.offered and report.attempt == taker.offered[report.number].attempts, report)
             self._owner.on_not_taken(taker.offered.pop(report.number), report)
@@ -374,8 +363,6 @@ class Pool:
         self._core.structure_changed()
         for spawner in self.spawners:
             spawner.retire()
-        if self._child_log is not None:
-            self._child_log.close_writer()
         self._clean_up()
 
     def _clean_up(self) -> None:

@@ -242,6 +242,7 @@ class Service:
 
     def _fell_short(self, call: str, error: int) -> None:
         """No process can be made just now: offer nothing for a while, and give up whoever has waited too long."""
+        self._core.fell_short(error)
         told = "accepted clients are kept, and served once it is over"
         self._core.fault(("hand-over", self.name, error), call, error, told, self.name)
         self._last_shortage = faults.name(error)

@@ -38,7 +38,7 @@ class SpawnerProcess(Taker):
         """Start one.
 
         Args:
-            stderr: the descriptor that becomes its descriptor 2, and so its children's.
+            stderr: the descriptor that becomes its descriptor 2, and its children's if they get no log of their own.
 
         Raises:
             OSError: no process or no descriptor is left.
@@ -52,10 +52,41 @@ class SpawnerProcess(Taker):
         finally:
             its.close()
         spawner = cls(owner, core, ours, pid)
+        spawner.passes_log = plan.passes_log
         # The plan may be larger than the channel's buffer: this once we wait until the spawner reads it.
         spawner._channel.send(plan)
         ours.setblocking(False)
         return spawner
+
+    @classmethod
+    def started_with_log(cls, owner: TakerOwner, core: "Core", plan: ChildPlan) -> "SpawnerProcess":
+        """Start one whose own words are for the log too.
+
+        Raises:
+            OSError: no process or no descriptor is left.
+        """
+        reader, stderr = core.child_logs.pipe()
+        try:
+            spawner = cls.started(owner, core, plan, stderr)
+        except OSError:
+            os.close(reader)
+            raise
+        finally:
+            os.close(stderr)
+        spawner.log = core.child_logs.follow(plan.service, spawner, reader)
+        return spawner
+
+    def offer(self, connection: Connection) -> None:
+        """Ask it to take a connection, with a log for its child.
+
+        Raises:
+            OSError: no descriptor is left for the log, or it could not be asked; the connection is still the caller's.
+        """
+        if self.passes_log and (connection.log is None or connection.log.writer is None):
+            if connection.log is not None:
+                connection.log.end()  # whoever had the other end was to have the connection, and is dead
+            self._core.child_logs.give(connection)
+        super().offer(connection)
 
     def deliver(self, connection: Connection, number: signal.Signals) -> None:
         """Let it send a signal to the process group of one of its children."""
@@ -118,8 +149,8 @@ def start(channel: int, stderr: int, plan: ChildPlan, features: Features) -> int
             (os.POSIX_SPAWN_DUP2, stderr, 2),
             (os.POSIX_SPAWN_DUP2, channel, CHANNEL_DESCRIPTOR),
         ),
-        # Its own group: an interrupt typed at the terminal is for the supervisor alone.
-        setpgroup=0,
+        # Its own session: what is typed at the terminal is for the supervisor alone, and so is the terminal.
+        setsid=True,
         setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
         setsigmask=(),
     )

@@ -1,7 +1,6 @@
 """The table of connections: who owns each of them, from the accept to the one record that ends it."""
 
 import os
-from collections import deque
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -13,6 +12,7 @@ from tcppar.policy.outcome import exit_and_signal
 from tcppar.records import Ended, Endpoints, Taken
 
 if TYPE_CHECKING:
+    from tcppar.supervisor.child_log import ChildLog
     from tcppar.supervisor.core import Core
     from tcppar.supervisor.service import Service
     from tcppar.supervisor.taker import Taker
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 # Members of an enum are looked up slowly: these are asked for in every connection.
 _WAITING, _OFFERED, _TAKEN, _ENDED = State.WAITING, State.OFFERED, State.TAKEN, State.ENDED
-
-# What a child wrote last may be read after its end was reported.
-_REMEMBERED = 256
 
 
 class Connection(Struct, eq=False, gc=False):
@@ -33,6 +30,7 @@ class Connection(Struct, eq=False, gc=False):
         holder: the spawner or worker that was asked, or whose child it is; None while it waits, and for an orphan.
         accepted: what was known when it was accepted.
         attempts: how often it was offered to anybody; counts round a byte.
+        log: where its child's descriptor 2 leads, if to the log; a worker has one of its own.
     """
 
     number: int
@@ -48,6 +46,7 @@ class Connection(Struct, eq=False, gc=False):
     ended_by: EndedBy | None = None
     slot: int = -1
     attempts: int = 0
+    log: "ChildLog | None" = None
 
     @property
     def endpoints(self) -> Endpoints:
@@ -56,6 +55,8 @@ class Connection(Struct, eq=False, gc=False):
 
     def close_copy_unless_kept(self) -> None:
         """Close the supervisor's copy now that a child has the connection, unless it is kept for an orderly end."""
+        if self.log is not None:
+            self.log.handed_over()
         if self.service.linger is None:
             self.close_copy()
 
@@ -74,7 +75,6 @@ class Table:
         self._last_number = 0
         self._open: dict[int, Connection] = {}
         self._by_pid: dict[int, Connection] = {}
-        self._lately: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -133,8 +133,8 @@ class Table:
         connection.spawn_seconds = taken.spawn_seconds
         self._by_pid[taken.pid] = connection
 
-    def expect_writer(self, pid: int, connection: Connection) -> None:
-        """A worker was asked to take it: what the worker writes to the log from now on belongs to it."""
+    def expect_child(self, pid: int, connection: Connection) -> None:
+        """A worker was asked to take it, and is its child if it does."""
         connection.pid = pid
         self._by_pid[pid] = connection
 
@@ -170,38 +170,18 @@ class Table:
             self._core.ledger.ended(connection)
         if connection.descriptor is not None:
             connection.close_copy()
+        if connection.log is not None:
+            connection.log.end()
         if self._by_pid.get(connection.pid) is connection:
             del self._by_pid[connection.pid]
-            self._lately.append((connection.pid, connection.number))
 
     def is_open(self, pid: int) -> bool:
         """Whether that is the child of an open connection."""
         return pid in self._by_pid
 
-    def knows(self, pid: int) -> bool:
-        """Whether id_of_writer would find a connection."""
-        return self.id_of_writer(pid) is not None
-
-    def id_of_writer(self, pid: int | None) -> str | None:
-        """The id of the connection that a process works for: its child, one of the child's process group, or a
-        child that has just ended. None for any other.
-        """
-        if not pid:
-            return None
-        if (connection := self._by_pid.get(pid)) is not None:
-            return self.id_of(connection)
-        try:
-            leader = os.getpgid(pid)
-        except ProcessLookupError:
-            leader = pid
-        if (connection := self._by_pid.get(leader)) is not None:
-            return self.id_of(connection)
-        number = next((number for known, number in reversed(self._lately) if known == leader), None)
-        return None if number is None else f"{self._core.id_prefix}-{number}"
-
     def id_of(self, connection: Connection) -> str:
         """The id that the child and the log know it by."""
-        return f"{self._core.id_prefix}-{connection.number}"
+        return self._core.id_of(connection.number)
 
     def _record(self, connection: Connection, ended: Ended) -> ConnectionEnded:
         accepted, accepted_at = connection.accepted, connection.accepted_at

@@ -76,6 +76,8 @@ def describe(
             pools=pools,
             control_files=dict(reaper.control_files),
             strangers=sorted(strangers),
+            left_behind=core.child_logs.describe(),
+            unfinished=core.child_logs.unfinished(),
         )
     )
 
@@ -122,6 +124,8 @@ class Takeover:
         self._core = core
         self._table = table
         self._reaper = reaper
+        # Whoever was killed may have told it since it was noted.
+        self._read_before = left.unfinished if succession.upgraded else {}
         self._unclaimed = succession.found - succession.kept - succession.strangers
         self._acceptors: dict[int, Acceptor] = {}
         self._takers: dict[int, Taker] = {}
@@ -132,6 +136,7 @@ class Takeover:
         entries = sorted(self._ledger.entries(), key=lambda entry: entry.facts.number)
         self._go_on_counting(entries)
         self._reaper.control_files.update(self._left.control_files)
+        self._core.child_logs.read_before = dict(self._read_before)
         services = [self._rebuild_service(record) for record in self._left.services]
         for service_record in self._left.services:
             for listener in service_record.listeners:
@@ -140,11 +145,13 @@ class Takeover:
                     acceptor.go_on(listener, self._acceptors)
         for record in self._left.pools:
             self._rebuild_pool(record, services)
+        self._rebuild_logs()
         for connection in self._rebuild_connections(entries, services):
             self._settle(connection)
         for pool in self._reaper.pools:
             if isinstance(pool, WorkerPool):
                 pool.find_idle()
+        self._core.child_logs.read_before.clear()
         self._adopt_or_close()
         self._reaper.find_the_lost()
 
@@ -196,8 +203,25 @@ class Takeover:
         for taker in (*pool.spawners, *pool.takers):
             for descriptor in taker.descriptors:
                 self._claim(descriptor)
-        for descriptor in pool.own_descriptors:
+
+    def _rebuild_logs(self) -> None:
+        """Logs of who was left behind. Those of connections are found with these."""
+        for record in self._left.left_behind:
+            if record.is_there:
+                self._core.child_logs.follow_left_behind(record)
+        for descriptor in self._core.child_logs.descriptors:
             self._claim(descriptor)
+
+    def _take_up_log(self, connection: Connection, entry: Entry) -> None:
+        """Our end of its log; and the other one, if nobody is known to have it."""
+        reader, writer = entry.log
+        if reader is None or reader not in self._unclaimed or not (inode := _pipe_of(reader)):
+            return
+        if writer not in self._unclaimed or _pipe_of(writer) != inode or connection.state is State.TAKEN:
+            writer = None
+        self._claim(reader)
+        self._claim(writer)
+        self._core.child_logs.take_up(connection, reader, writer)
 
     def _claim(self, descriptor: int | None) -> None:
         if descriptor is not None:
@@ -212,6 +236,7 @@ class Takeover:
             self._peers.add(_peer(entry.facts.endpoints))
             connection = self._connection_of(entry, copies.get(entry.slot), services)
             self._table.take_over(connection)
+            self._take_up_log(connection, entry)
             if entry.mark is Mark.ENDING and not entry.pid:
                 # It was refused, and nobody knows whether the record of that was written.
                 self._table.refuse(connection, entry.ended_by or EndedBy.STOP, "told by the next supervisor")
@@ -287,6 +312,8 @@ class Takeover:
         if connection.state is State.TAKEN:
             if holder is not None:
                 holder.children[connection.number] = connection
+            if isinstance(holder, WorkerProcess):
+                holder.serves(connection)
             connection.service.take_over(connection)
             if holder is None:
                 self._reaper.look_after(connection)
@@ -295,7 +322,8 @@ class Takeover:
             holder.offered[connection.number] = connection
             if isinstance(holder, WorkerProcess):
                 # The books have the worker's process with the offer; with the worker itself perhaps not yet.
-                self._table.expect_writer(connection.pid or holder.pid, connection)
+                self._table.expect_child(connection.pid or holder.pid, connection)
+                holder.serves(connection)
         connection.service.take_over(connection)
 
     def _find_holder(self, connection: Connection) -> None:
@@ -338,6 +366,15 @@ class Takeover:
                     acceptor.owner.admit(accepted)
                 return True
         return False
+
+
+def _pipe_of(descriptor: int | None) -> int:
+    """The pipe that a descriptor is an end of, by its inode; 0 if it is none."""
+    try:
+        status = os.fstat(-1 if descriptor is None else descriptor)
+    except OSError:
+        return 0
+    return status.st_ino if stat.S_ISFIFO(status.st_mode) else 0
 
 
 def _peer(endpoints: Endpoints) -> tuple[str, int]:

@@ -1,6 +1,7 @@
 """Whoever takes connections from the supervisor, a spawner or a worker: its channel, and what it has in hand."""
 
 import errno
+import os
 import signal
 import socket
 from collections import deque
@@ -10,16 +11,16 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from tcppar.net import calls, processes
-from tcppar.net.calls import NO_DESCRIPTOR
 from tcppar.net.channel import Channel, ChannelClosed, NotAFrame
 from tcppar.net.processes import Process
 from tcppar.policy import faults
 from tcppar.policy.faults import Remedy
 from tcppar.records import Busy, Ended, Failed, Offer, Order, Ready, Refused, Report, Retire, Taken
-from tcppar.supervisor.heritage import TakerRecord, inode_of
+from tcppar.supervisor.heritage import OpenSocket, TakerRecord, inode_of
 from tcppar.supervisor.table import Connection
 
 if TYPE_CHECKING:
+    from tcppar.supervisor.child_log import ChildLog
     from tcppar.supervisor.core import Core
 
 
@@ -76,6 +77,8 @@ class Taker:
         leaving: whether it was told to end, or has said that it does.
         began: whether it has ever been ready.
         given_up: whether it is being ended, for it does not do what it should.
+        passes_log: whether it gives what it makes a log that comes with the order.
+        log: where its own descriptor 2 leads, if to the log.
     """
 
     def __init__(self, owner: TakerOwner, core: "Core", end: socket.socket) -> None:
@@ -93,9 +96,11 @@ class Taker:
         self._resting = False
         self._part_since: float | None = None
         self._failures = 0
+        self.passes_log = False
+        self.log: ChildLog | None = None
         self.left_unread = False
         self._may_repeat = False
-        self._outbox: deque[tuple[Order, socket.socket | None]] = deque()
+        self._outbox: deque[tuple[Order, tuple[int, ...]]] = deque()
         self.fileno = end.fileno
 
     def offer(self, connection: Connection) -> None:
@@ -132,11 +137,13 @@ class Taker:
     def _send_offer(self, connection: Connection, *, again: bool) -> None:
         assert connection.descriptor is not None
         accepted = connection.accepted
+        offer = Offer(connection.number, accepted.endpoints, accepted.credentials, connection.attempts, again)
         try:
-            self._channel.send(
-                Offer(connection.number, accepted.endpoints, accepted.credentials, connection.attempts, again),
-                connection.descriptor,
-            )
+            log = connection.log
+            if self.passes_log and log is not None and log.writer is not None:
+                self._channel.send(offer, connection.descriptor, log.writer)
+            else:
+                self._channel.send(offer, connection.descriptor)
         except ChannelClosed as error:
             raise BrokenPipeError(errno.EPIPE, str(error)) from error
 
@@ -144,11 +151,11 @@ class Taker:
         """Let a signal be sent to the process group of the child that has a connection."""
         raise NotImplementedError
 
-    def post(self, order: Order, passed: socket.socket | None = None) -> None:
+    def post(self, order: Order, *passed: int) -> None:
         """Send an order that must not be lost: in its turn, as soon as there is room.
 
         Args:
-            passed: goes with it, and is closed here then.
+            passed: descriptors that go with it, and are closed here then.
         """
         self._outbox.append((order, passed))
         if len(self._outbox) == 1:
@@ -158,7 +165,7 @@ class Taker:
         while self._outbox and self.state is not TakerState.LOST:
             order, passed = self._outbox[0]
             try:
-                self._channel.send(order, NO_DESCRIPTOR if passed is None else passed.fileno())
+                self._channel.send(order, *passed)
             except (ChannelClosed, BrokenPipeError, ConnectionResetError):
                 return  # it is gone; its children are orphans when it is reaped, and signalled then
             except OSError:
@@ -166,8 +173,8 @@ class Taker:
                 self._core.timers.at(self._core.later(_FULL_CHANNEL_PAUSE), self._empty_outbox)
                 return
             self._outbox.popleft()
-            if passed is not None:
-                passed.close()
+            for descriptor in passed:
+                os.close(descriptor)
 
     def on_ready(self) -> None:
         """Read what it reports."""
@@ -349,16 +356,22 @@ class Taker:
 
     def describe(self) -> TakerRecord:
         """What a next supervisor must know of it, but for its connections."""
-        outbox = [
-            (_encoder.encode(order), None if passed is None else passed.fileno()) for order, passed in self._outbox
-        ]
         descriptor = self.fileno()
-        return TakerRecord(descriptor, inode_of(descriptor), self.pid, self.state.name, self.leaving, outbox)
+        return TakerRecord(
+            descriptor,
+            inode_of(descriptor),
+            self.pid,
+            self.state.name,
+            self.leaving,
+            [(_encoder.encode(order), list(passed)) for order, passed in self._outbox],
+            self.passes_log,
+            None if self.log is None else OpenSocket(self.log.fileno(), inode_of(self.log.fileno())),
+        )
 
     @property
     def descriptors(self) -> list[int]:
         """What it has open: the channel, and what waits in the outbox."""
-        return [self.fileno(), *(passed.fileno() for _, passed in self._outbox if passed is not None)]
+        return [self.fileno(), *(descriptor for _, passed in self._outbox for descriptor in passed)]
 
     def go_on(self, former: TakerRecord) -> None:
         """Take up what a supervisor before this one has left."""
@@ -366,8 +379,15 @@ class Taker:
         self.began = self.state is not TakerState.STARTING
         self.leaving = former.leaving
         self._may_repeat = True
+        self.passes_log = former.passes_log
         for order, passed in former.outbox:
-            self.post(_order_decoder.decode(order), None if passed is None else socket.socket(fileno=passed))
+            known = [] if passed is None else [passed] if isinstance(passed, int) else passed
+            self.post(_order_decoder.decode(order), *known)
+
+    def follow_log(self, service: str, former: TakerRecord) -> None:
+        """Read on what it writes itself."""
+        if former.log is not None and former.log.is_there:
+            self.log = self._core.child_logs.follow(service, self, former.log.descriptor)
 
     @property
     def can_deliver(self) -> bool:
@@ -391,9 +411,11 @@ class Taker:
                 self._core.waiter.unregister(self)
             self.state = TakerState.LOST
             for _, passed in self._outbox:
-                if passed is not None:
-                    passed.close()
+                for descriptor in passed:
+                    os.close(descriptor)
             self._outbox.clear()
+            if self.log is not None:
+                self.log.end()
             self._owner.on_channel_closed(self)
             if self._core.ledger is not None:
                 # Before its channel's number can be another's, but when it is settled what it has had.

@@ -60,6 +60,7 @@ class WorkerPool(Pool):
                 end = channels.taken_up(record.taker.descriptor)
                 worker = WorkerProcess(self, self._core, end, record.number, spawner)
                 worker.go_on_as_worker(record)
+                worker.follow_log(self._owner.name, record.taker)
                 self.workers[record.number] = worker
 
     def _describe_workers(self) -> list[WorkerRecord]:
@@ -111,7 +112,8 @@ class WorkerPool(Pool):
         """The worker that was chosen has been offered a connection."""
         assert self._idle[-1] is worker
         self._idle.pop()
-        self._table.expect_writer(worker.pid, connection)
+        self._table.expect_child(worker.pid, connection)
+        worker.serves(connection)
         if self._core.features.tells_unread and not self._takings_watched:
             self._watch_takings()
 
@@ -190,7 +192,7 @@ class WorkerPool(Pool):
     def _hire(self, spawner: SpawnerProcess) -> None:
         self._core.structure_changed()
         number = self._core.number_of_next_worker()
-        self.workers[number] = WorkerProcess.hired(self, self._core, number, spawner)
+        self.workers[number] = WorkerProcess.hired(self, self._core, number, spawner, self._owner.name)
         self._watch_answers()
         if len(self.workers) > self._bounds.least and not self._dismissals_watched:
             self._watch_dismissals()
@@ -274,8 +276,8 @@ class WorkerPool(Pool):
             self._core.structure_changed()
 
     def _conversation_ended(self, worker: WorkerProcess, ended: Ended) -> None:
-        if self._child_log is not None:
-            self._child_log.on_conversation_end(worker.pid)
+        if worker.log is not None:
+            worker.log.conversation_over()
         connection = worker.offered.pop(ended.number, None)
         if connection is not None:
             self._owner.end_untaken(connection, ended)

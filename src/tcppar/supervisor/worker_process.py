@@ -1,5 +1,6 @@
 """One worker of a pool as the supervisor sees it: a taker that a spawner makes and reaps."""
 
+import os
 import signal
 import socket
 from typing import TYPE_CHECKING, Protocol
@@ -51,16 +52,26 @@ class WorkerProcess(Taker):
         core.waiter.register(self)
 
     @classmethod
-    def hired(cls, owner: WorkerOwner, core: "Core", number: int, spawner: SpawnerProcess) -> "WorkerProcess":
+    def hired(
+        cls, owner: WorkerOwner, core: "Core", number: int, spawner: SpawnerProcess, service: str
+    ) -> "WorkerProcess":
         """Have one made.
 
         Raises:
             OSError: no descriptor is left.
         """
-        ours, its = channels.pair()
+        log = core.child_logs.pipe() if spawner.passes_log else ()
+        try:
+            ours, its = channels.pair()
+        except OSError:
+            for end in log:
+                os.close(end)
+            raise
         ours.setblocking(False)
         worker = cls(owner, core, ours, number, spawner)
-        spawner.post(Hire(number, tells=not core.features.tells_unread), its)
+        if log:
+            worker.log = core.child_logs.follow(service, worker, log[0])
+        spawner.post(Hire(number, tells=not core.features.tells_unread), its.detach(), *log[1:])
         return worker
 
     @property
@@ -76,6 +87,11 @@ class WorkerProcess(Taker):
     def describe_worker(self) -> WorkerRecord:
         """What a next supervisor must know of it, but for its connection."""
         return WorkerRecord(self.describe(), self.number, self.spawner.pid, self.began, self._owes_order)
+
+    def serves(self, connection: Connection) -> None:
+        """What it writes from now on is this connection's."""
+        if self.log is not None:
+            self.log.belongs_to(self._core.id_of(connection.number))
 
     def go_on_as_worker(self, former: WorkerRecord) -> None:
         """Take up what a supervisor before this one has left."""
