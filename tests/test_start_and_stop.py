@@ -982,7 +982,7 @@ def kill_spawner(server: Server) -> Record:
 
 @contextlib.contextmanager
 def taken_client(server: Server) -> Iterator[socket.socket]:
-    """A client whose child the supervisor knows of: then it closes its own copy of the connection, and reads the log."""
+    """A client whose child the supervisor knows of: it has closed its own copy of the connection, and reads the log."""
     before = descriptors(server.pid)
     with server.connect() as client:
         client.sendall(b"\n")

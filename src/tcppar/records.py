@@ -112,8 +112,8 @@ class ChildPlan(Struct, frozen=True):
         control_file: template of the control file; None writes none.
         control_directory: the private directory for control files; None where none are written.
         handler: what runs instead of `program`, of which there is none then.
-        passes_log: whether where descriptor 2 is to lead comes with each offer, or hire, as a second descriptor. If not,
-            it leads where the spawner's does.
+        passes_log: whether where descriptor 2 is to lead comes with each offer, or hire, as a second descriptor. If
+            not, it leads where the spawner's does.
         nodelay, keepalive: TCP options that the spawner has to set itself, because the system does not
             let a connection inherit them from its listener.
     """

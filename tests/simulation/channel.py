@@ -151,8 +151,8 @@ class SimulatedChannel:
         return end
 
     def receive_with_descriptors(self) -> tuple[list[Any], list[int]]:
-        """One read: it goes no further than to the end of what descriptors came with, and drops those that find no room:
-        all of them, or those after the first.
+        """One read: it goes no further than to the end of what descriptors came with, and drops those that find no
+        room: all of them, or those after the first.
         """
         end = self._readable()
         bodies: list[Any] = []

@@ -67,7 +67,7 @@ class ForkLauncher:
         gc.freeze()
 
     def launch(self, descriptor: int, order: Offer | Hire, log: int | None) -> int:
-        """Give a connection to a process, or make a worker; its process id, which is also its session and process group.
+        """Give a connection to a process, or make a worker; its process id, also that of its session and process group.
 
         Args:
             log: where its descriptors 1 and 2 are to lead; None for where ours do.
