@@ -54,7 +54,7 @@ static void check(const unsigned char *order, size_t size) {
     size_t start = obeyed, end = obeyed += LENGTH + size;
     int descriptor;
     if (size % 2) /* one that takes what comes, the others do not */
-        while ((descriptor = take_descriptor(&inbox)) >= 0) {
+        if (take_passed_with_order(&inbox, &descriptor, 1)) {
             bool its = false;
             for (int i = 0; i < piece_count; i++)
                 its |= pieces[i].file == file_of(descriptor) && pieces[i].start < end && pieces[i].end > start;

@@ -4,8 +4,8 @@ A log is in one of three states. It is watched; or it is in the queue, because t
 read, and is not watched, for it would wake the loop again and again; or it is new. Most conversations are over before
 that has changed: these are never watched at all, and read once, when they end.
 
-Those in the queue have a turn one after the other, so much in each pass of the loop, and none while the server's own log
-is not read as fast as it is written. Who writes more than that waits, as for any reader.
+Those in the queue have a turn one after the other, so much in each pass of the loop, and none while the server's own
+log is not read as fast as it is written. Who writes more than that waits, as for any reader.
 """
 
 import os
