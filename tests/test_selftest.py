@@ -1,13 +1,17 @@
 """`tcppar selftest`: what it says of a machine where all is well, and of one where something is lost."""
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
 import pytest
 
+import tcppar
 from tcppar.errors import ExitCode
 from tcppar.testing import selftest
 from tests.support.command import Completed, environment_with, words
@@ -65,3 +69,21 @@ def test_a_server_that_does_not_start_is_a_message(tmp_path: Path) -> None:
     assert done.stderr.startswith("tcppar: the server that is to be tried does not start: ")
     assert "no such program" in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else who cannot reach what is root's own")
+def test_it_works_from_a_folder_that_is_roots_own(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    shutil.copytree(tcppar.__path__[0], closed / "tcppar")
+    python = closed / "python"
+    python.symlink_to(os.path.realpath(sys.executable))
+    path = f"{closed}{os.pathsep}{Path(msgspec.__file__).parents[1]}"
+    words = [str(python), "-m", "tcppar", "selftest", "--seconds", "1", "--only", "shortages"]
+    environment = environment_with({"PYTHONPATH": path})  # the checkout, with its .venv, is elsewhere
+    done = subprocess.run(
+        words, env=environment, cwd="/", capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    # Of what is left after so short a run nothing is said here: its processes have still to take the memory they need.
+    assert "ok     shortages: 1 x out of descriptors, 1 x out of processes" in done.stdout, done.stdout + done.stderr
+    assert done.stderr == ""

@@ -16,7 +16,7 @@ import psutil
 
 from tcppar.net import platform
 from tcppar.testing import holdings
-from tests.support.server import wait_until
+from tests.support.server import PATIENCE, wait_until
 
 DESCRIPTORS = 1024
 """The soft limit that tests expect, which is what systems usually give; they hold some hundreds of connections."""
@@ -61,10 +61,13 @@ def _allow_descriptors() -> None:
 
 
 @contextmanager
-def nothing_is_left() -> Iterator[None]:
+def nothing_is_left(patience: float = PATIENCE) -> Iterator[None]:
     """See that no process and no temporary file of the block is left after it.
 
     All that is started inherits a mark, and a folder of its own for temporary files: so nobody else's are blamed.
+
+    Args:
+        patience: for so many seconds what was told to end may take to do so.
 
     Raises:
         AssertionError: something is left; says what. The files are removed.
@@ -81,7 +84,7 @@ def nothing_is_left() -> Iterator[None]:
             for variable, value in before.items():
                 os.environ.pop(variable) if value is None else os.environ.update({variable: value})
         try:
-            wait_until(lambda: not _processes(name))
+            wait_until(lambda: not _processes(name), patience)
         except AssertionError:
             raise AssertionError(f"the tests have left processes: {_processes(name)}") from None
         files = sorted(path.name for path in folder.iterdir())
