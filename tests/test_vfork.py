@@ -105,6 +105,17 @@ def test_a_program_that_is_not_there_is_told_and_leaves_no_zombie() -> None:
     assert children() == before
 
 
+@pytest.mark.parametrize("count", [300_000, 2_000_000])
+def test_more_arguments_than_a_program_can_have_are_told(count: int) -> None:
+    before = children()
+    with pytest.raises(OSError, match="Argument list too long") as caught:
+        launcher("/bin/true")(0, ["x" * 8] * count, {})
+    assert caught.value.filename == "/bin/true"
+    with pytest.raises(OSError, match="Argument list too long"):
+        launcher("/bin/true", environment={b"%d" % number: b"x" * 8 for number in range(count)})(0, ["x"], {})
+    assert children() == before
+
+
 def test_a_file_that_is_no_program_is_told(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("nothing that runs")

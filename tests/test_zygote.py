@@ -3,6 +3,8 @@
 import errno
 import os
 import signal
+import socket
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,7 +52,7 @@ def spawner() -> Iterator[Spawner]:
 VALUES = st.recursive(
     st.none()
     | st.booleans()
-    | st.integers(-(2**63), 2**63 - 1)
+    | st.integers(-(2**63), 2**64 - 1)
     | st.floats(allow_nan=False)
     | st.text()
     | st.binary()
@@ -90,6 +92,31 @@ def test_anything_else_is_unpacked_or_refused(data: bytes) -> None:
         unpack(data)
     except (ValueError, TypeError):  # a map whose names are maps
         pass
+
+
+def test_what_is_nested_without_end_is_refused() -> None:
+    for nested in (b"\x91" * 100_000, b"\x81\x01" * 100_000, b"\x91" * 33 + b"\x01"):
+        with pytest.raises(ValueError, match="not MessagePack"):
+            unpack(nested)
+    assert unpack(b"\x91" * 32 + b"\x01") is not None
+
+
+def test_no_more_room_is_made_than_there_are_bytes_for() -> None:
+    """Each array claims as many elements as there are bytes left, and so does its first element."""
+    size = 100_000
+    nested = b"".join(b"\xdd" + (size - 5 * depth).to_bytes(4, "big") for depth in range(1, 31))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="not MessagePack"):
+        unpack(nested.ljust(size, b"\xc0"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 * size  # the outermost array, and what Python itself needs
+
+
+@pytest.mark.parametrize("data", [b"\x01\x02", b"\x91\x01\xc0", b"\x81\x80\x01", b"\xc1"])
+def test_what_is_no_single_value_is_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match="not MessagePack"):
+        unpack(data)
 
 
 # What it makes of offers.
@@ -169,6 +196,61 @@ def test_what_is_no_frame_ends_it_without_harm(what: bytes) -> None:
     read_line(client)
     assert answers(client)
     assert spawner.close() == 0
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        b"",
+        b"\xc0",
+        b"\x91\x05",  # no such order
+        b"\x92\x01\x07",  # an offer without its ends
+        b"\x93\x02\x07\xd3" + (2**32 + signal.SIGKILL).to_bytes(8, "big"),
+        b"\x93\x02\x07\x00",
+        b"\x93\x02\xcf" + b"\xff" * 8 + b"\x09",
+        msgspec.msgpack.encode(Retire()) + b"\xc0",  # and something behind it
+        msgspec.msgpack.encode(Offer(7, UNIX)).replace(b"unix", b"none"),
+        b"\x91" * 5000,
+    ],
+    ids=lambda order: repr(order[:12]),
+)
+def test_an_order_that_is_none_ends_it_and_signals_nobody(order: bytes) -> None:
+    spawner = Spawner()
+    assert isinstance(spawner.report(), Ready)
+    client, _ = spawner.taken(7)
+    ours, its = socket.socketpair()
+    with ours, its:
+        socket.send_fds(spawner.end, [len(order).to_bytes(LENGTH, "big") + order], [its.fileno()])
+        its.close()
+        assert ours.recv(1) == b"", "what came with it is open"
+    read_line(client)
+    assert answers(client)
+    client.close()
+    with pytest.raises(ChannelClosed):
+        spawner.channel.receive()
+    assert spawner.close() == 0
+
+
+def test_an_order_larger_than_any_ends_it_at_once() -> None:
+    """It was waited for, and no more was read for want of room."""
+    spawner = Spawner()
+    assert isinstance(spawner.report(), Ready)
+    spawner.end.sendall((8192 - LENGTH + 1).to_bytes(LENGTH, "big"))
+    with pytest.raises(ChannelClosed):
+        spawner.channel.receive()
+    assert spawner.close() == 0
+
+
+def test_a_descriptor_that_came_with_another_order_is_for_no_later_offer(spawner: Spawner) -> None:
+    client, _ = spawner.taken(1)
+    read_line(client)
+    ours, its = socket.socketpair()
+    with ours, its:
+        spawner.channel.send(Deliver(9, signal.SIGTERM), its.fileno())
+        its.close()
+        spawner.channel.send(Offer(7, UNIX, attempt=3))
+        assert spawner.report() == Busy(7, errno.EMFILE, "recvmsg", 3)
+        assert ours.recv(1) == b"", "it is still open"
 
 
 # Its children's lives, and its own.
