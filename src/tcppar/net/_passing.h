@@ -66,6 +66,18 @@ static inline bool next_passed(struct cmsghdr *part, size_t index, int *descript
     return true;
 }
 
+/* As recvmsg(2), into one piece of memory; descriptors are closed on exec. After an error there are none. */
+static inline ssize_t receive_message(int channel, void *to, size_t size, struct msghdr *message, int flags) {
+    struct iovec part = {.iov_base = to, .iov_len = size};
+    message->msg_iov = &part;
+    message->msg_iovlen = 1;
+    ssize_t count = recvmsg(channel, message, flags | MSG_CMSG_CLOEXEC);
+    message->msg_iov = NULL;
+    if (count < 0)
+        message->msg_controllen = 0;
+    return count;
+}
+
 /* As recvmsg(2), with descriptors closed on exec. Those for which this process has no number free are lost. */
 static inline ssize_t receive_with(int channel, void *to, size_t size, struct passed *passed) {
     int descriptor;
@@ -73,12 +85,8 @@ static inline ssize_t receive_with(int channel, void *to, size_t size, struct pa
         struct cmsghdr header;
         char bytes[CMSG_SPACE(MOST_PASSED * sizeof(int))];
     } control;
-    struct iovec part = {.iov_base = to, .iov_len = size};
-    struct msghdr message = {
-        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-    ssize_t count = recvmsg(channel, &message, MSG_CMSG_CLOEXEC);
-    if (count < 0)
-        return count;
+    struct msghdr message = {.msg_control = &control, .msg_controllen = sizeof control};
+    ssize_t count = receive_message(channel, to, size, &message, 0);
     for (struct cmsghdr *part = CMSG_FIRSTHDR(&message); part != NULL; part = CMSG_NXTHDR(&message, part))
         for (size_t i = 0; next_passed(part, i, &descriptor); i++)
             if (passed->count < MOST_PASSED)
@@ -103,13 +111,9 @@ static inline ssize_t receive_without(int channel, void *to, size_t size, int fl
         struct cmsghdr header;
         char bytes[CMSG_SPACE(MOST_IN_A_MESSAGE * sizeof(int))];
     } control;
-    struct iovec part = {.iov_base = to, .iov_len = size};
-    struct msghdr message = {
-        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    struct msghdr message = {.msg_control = &control, .msg_controllen = sizeof control};
     int descriptor;
-    ssize_t count = recvmsg(channel, &message, flags | MSG_CMSG_CLOEXEC);
-    if (count < 0)
-        return count;
+    ssize_t count = receive_message(channel, to, size, &message, flags);
     for (struct cmsghdr *part = CMSG_FIRSTHDR(&message); part != NULL; part = CMSG_NXTHDR(&message, part))
         for (size_t i = 0; next_passed(part, i, &descriptor); i++)
             close_at_once(descriptor);
