@@ -17,7 +17,7 @@ from tcppar.records import Busy, Deliver, Ended, HandlerMode, Hire, Leaving, Off
 from tcppar.spawner import zygote
 from tests.conftest import unavailable
 from tests.support.handlers import answers, is_over
-from tests.support.server import descriptors, read_line, wait_until
+from tests.support.server import PATIENCE, descriptors, read_line, wait_until
 from tests.support.spawner import UNIX, Hired, Spawner
 
 LENGTH = 4
@@ -75,6 +75,15 @@ def serves(worker: Hired, number: int, **more: Any) -> None:
     ended = worker.reported(Ended)
     assert (ended.number, ended.status, ended.peak_memory_kb) == (number, 0, None)
     assert ended.cpu_seconds >= 0
+
+
+def test_a_descriptor_that_no_order_asks_for_is_closed(spawner: Spawner) -> None:
+    ours, its = socket.socketpair()
+    with ours:
+        with its:
+            spawner.channel.send(Deliver(-9, signal.SIGTERM), its.fileno())
+        ours.settimeout(PATIENCE)
+        assert ours.recv(1) == b"", "it is kept"
 
 
 def test_it_serves_one_connection_after_the_other(worker: Hired) -> None:

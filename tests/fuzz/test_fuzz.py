@@ -10,7 +10,7 @@ from tests.fuzz import building
 from tests.fuzz.workshop import PYTHON_TARGETS, Workshop
 
 SEED = 1
-SECONDS = 2.0
+SECONDS = 1.0
 
 
 @pytest.fixture(scope="module")
