@@ -12,9 +12,9 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+from tcppar.net import calls, processes
 from tcppar.net import channel as channels
 from tcppar.net import listener as listeners
-from tcppar.net import processes
 from tcppar.records import Endpoints
 from tcppar.spawner import loop as spawner_loop
 from tcppar.supervisor import (
@@ -197,6 +197,8 @@ def installed(kernel: Kernel, network: Network) -> Iterator[None]:
         for module in (lingering, takeover):
             put(module, "socket", sockets)
         put(loop, "signal", SimpleNamespace(signal=lambda number, handler: None, SIG_IGN=signal.SIG_IGN))
+        put(calls, "close_shared", simulated_os.close)
+        put(calls, "catch_alarm", lambda: None)
         put(channels, "pair", partial(pair, kernel))
         put(channels, "taken_up", partial(_taken_up, kernel))
         put(taker, "Channel", partial(_channel, kernel))

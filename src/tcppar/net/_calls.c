@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "_closing.h"
 #include "_passing.h"
 
 enum { READ_SIZE = 65536 };
@@ -223,12 +224,29 @@ static PyObject *accept_tcp(PyObject *module, PyObject *args) {
     return accepted;
 }
 
+static PyObject *close_shared(PyObject *module, PyObject *args) {
+    int descriptor;
+    if (!PyArg_ParseTuple(args, "i", &descriptor))
+        return NULL;
+    if (close_without_waiting(descriptor) < 0 && errno != EINTR) /* interrupted, it is closed all the same (close(2)) */
+        return PyErr_SetFromErrno(PyExc_OSError);
+    Py_RETURN_NONE;
+}
+
+static PyObject *catch_alarm(PyObject *module, PyObject *args) {
+    if (catch_alarms() < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {{"accept", accept_tcp, METH_VARARGS, NULL},
                                 {"send", send_frame, METH_VARARGS, NULL},
                                 {"read", read_stream, METH_VARARGS, NULL},
                                 {"receive", receive, METH_VARARGS, NULL},
                                 {"pipe", new_pipe, METH_NOARGS, NULL},
                                 {"look", look, METH_VARARGS, NULL},
+                                {"close_shared", close_shared, METH_VARARGS, NULL},
+                                {"catch_alarm", catch_alarm, METH_NOARGS, NULL},
                                 {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef definition = {

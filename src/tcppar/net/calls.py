@@ -7,6 +7,7 @@ connections a second.
 """
 
 import os
+import signal
 import socket
 import struct
 import sys
@@ -29,6 +30,8 @@ LENGTH = 4
 READ_SIZE = 65536
 """The most that is read at once."""
 
+# How long a close that would wait does so at the most, in seconds.
+_TICK = 0.001
 _DESCRIPTOR_SIZE = 4
 _CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 # Room for some descriptors, though two at the most are expected: what does not fit would be lost silently.
@@ -117,6 +120,29 @@ class Look(Protocol):
     def __call__(self, descriptor: int, local: bool, queued: bool, /) -> tuple[str | None, float | None]: ...
 
 
+class CloseShared(Protocol):
+    """Closes a descriptor of something that another process shares, or may share, without ever waiting. It is the only
+    way in which the supervisor closes such a thing.
+
+    The last close(2) of a connection waits for the client to take what was sent if SO_LINGER is on (socket(7)), and
+    everybody who shares the connection can switch that on: for hours, and between any look of ours and the close. To
+    switch it off first would not help against that, and would take from programs what they have asked for. But a
+    wait like that ends with any signal that is caught (sk_stream_wait_close in the kernel): so an alarm goes off while
+    descriptors are closed. CatchAlarm must have been called before.
+
+    Raises:
+        OSError: the descriptor is not open.
+    """
+
+    def __call__(self, descriptor: int, /) -> None: ...
+
+
+class CatchAlarm(Protocol):
+    """Let SIGALRM do nothing but interrupt: one that is ignored would not even do that. Main thread only."""
+
+    def __call__(self) -> None: ...
+
+
 class Calls(NamedTuple):
     """One way to make them."""
 
@@ -126,6 +152,8 @@ class Calls(NamedTuple):
     pipe: Pipe
     accept: Accept
     look: Look
+    close_shared: CloseShared
+    catch_alarm: CatchAlarm
 
 
 def of(features: Features) -> Calls:
@@ -208,7 +236,42 @@ def _look(descriptor: int, local: bool, queued: bool) -> tuple[str | None, float
     return host, seconds
 
 
-PLAIN = Calls(_send, _read, _receive, _pipe, _accept, _look)
+def _close_shared(descriptor: int) -> None:
+    caught = signal.getsignal(signal.SIGALRM) is _interrupt
+    if caught:
+        signal.setitimer(signal.ITIMER_REAL, _TICK, _TICK)
+    try:
+        os.close(descriptor)
+    finally:
+        if caught:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _catch_alarm() -> None:
+    signal.signal(signal.SIGALRM, _interrupt)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """It only has to be there."""
+
+
+PLAIN = Calls(_send, _read, _receive, _pipe, _accept, _look, _close_shared, _catch_alarm)
 COMPILED = (
-    Calls(_calls.send, _calls.read, _calls.receive, _calls.pipe, _calls.accept, _calls.look) if AVAILABLE else PLAIN
+    Calls(
+        _calls.send,
+        _calls.read,
+        _calls.receive,
+        _calls.pipe,
+        _calls.accept,
+        _calls.look,
+        _calls.close_shared,
+        _calls.catch_alarm,
+    )
+    if AVAILABLE
+    else PLAIN
 )
+
+# One for the whole process, whatever its features: there is one alarm.
+close_shared = COMPILED.close_shared
+catch_alarm = COMPILED.catch_alarm

@@ -10,6 +10,8 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tcppar.net import calls
+
 if TYPE_CHECKING:
     from tcppar.supervisor.core import Core
 
@@ -38,7 +40,7 @@ class Lingering:
         except OSError:
             pass  # the client is gone
         if _read_away(sock):
-            sock.close()
+            calls.close_shared(sock.detach())
         else:
             self._tails.add(_Tail(sock, self._core, seconds, self._tails.discard))
 
@@ -75,7 +77,7 @@ class _Tail:
         """Close it. What of the reply is on the way still arrives, unless something is unread."""
         self._timer.cancel()
         self._core.waiter.unregister(self)
-        self._socket.close()
+        calls.close_shared(self._socket.detach())
         self._on_close(self)
 
 

@@ -11,6 +11,7 @@ import tcppar
 from tcppar.config import Config
 from tcppar.errors import ConfigurationError, SystemRefused, TcpparError
 from tcppar.events import Listening, Recovered, Reloaded, ReloadFailed, Stopped, Stopping, Upgraded, UpgradeFailed
+from tcppar.net import calls
 from tcppar.policy.strikes import Verdict
 from tcppar.settings import ServerSettings
 from tcppar.supervisor.core import Core
@@ -34,8 +35,9 @@ CAUGHT = (
     Signals.SIGUSR1,
     Signals.SIGUSR2,
 )
-# Their default is to end the process, which nobody who sends them to a server means.
-IGNORED = (Signals.SIGALRM, Signals.SIGVTALRM, Signals.SIGPIPE, Signals.SIGIO)
+# Their default is to end the process, which nobody who sends them to a server means; or to stop it, when it writes to a
+# terminal that somebody else has made refuse that (TOSTOP, termios(3)).
+IGNORED = (Signals.SIGVTALRM, Signals.SIGPIPE, Signals.SIGIO, Signals.SIGTTOU)
 
 _LAST_SECONDS = 2.0
 # How long a slow reader of the log may hold up an upgrade, during which nobody is served.
@@ -129,6 +131,7 @@ class Supervisor:
         self._core.waiter.catch(CAUGHT)
         for number in IGNORED:
             signal.signal(number, signal.SIG_IGN)
+        calls.catch_alarm()
         if self._lifeline is not None:
             Lifeline(self._lifeline, self._core.waiter, self._lose_lifeline)
         if self._succession.news is not None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from tcppar.events import ConnectionEnded, ConnectionRefused
+from tcppar.net import calls
 from tcppar.net.listener import Accepted
 from tcppar.policy.life import EndedBy, State, step
 from tcppar.policy.outcome import exit_and_signal
@@ -63,7 +64,7 @@ class Connection(Struct, eq=False, gc=False):
     def close_copy(self) -> None:
         """Close the supervisor's copy, if it still has one."""
         if self.descriptor is not None:
-            os.close(self.descriptor)
+            calls.close_shared(self.descriptor)
             self.descriptor = None
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import tcppar
 from tcppar.config import Config
+from tcppar.net import calls
 from tcppar.net import listener as listeners
 from tcppar.net.address import Address
 from tcppar.net.listener import Accepted
@@ -350,7 +351,7 @@ class Takeover:
         """
         for descriptor in sorted(self._unclaimed):
             if not self._adopted(descriptor):
-                os.close(descriptor)
+                calls.close_shared(descriptor)
 
     def _adopted(self, descriptor: int) -> bool:
         if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):

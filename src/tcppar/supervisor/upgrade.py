@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tcppar.events import UpgradeFailed
-from tcppar.net import platform
+from tcppar.net import calls, platform
 from tcppar.policy import faults, outcome
 from tcppar.supervisor import heritage
 from tcppar.supervisor.ledger import Ledger, new_books
@@ -66,6 +66,7 @@ def replace_program(left: Left, caught: set[signal.Signals]) -> None:
     environment = os.environ | {HERITAGE: str(left)}
     # Between the end of our handlers and the start of its, they wait.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, caught)
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)  # what is armed goes off in the next program too
     crossing = [number for number in platform.open_descriptors() if number > 2 and not os.get_inheritable(number)]
     for number in crossing:
         os.set_inheritable(number, True)
@@ -74,6 +75,7 @@ def replace_program(left: Left, caught: set[signal.Signals]) -> None:
     finally:
         for number in crossing:
             os.set_inheritable(number, False)
+        calls.catch_alarm()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
