@@ -13,7 +13,7 @@ from typing import Any, get_origin
 import msgspec
 import pytest
 
-from tcppar import cli, config, flags
+from tcppar import cli, config, config_file, flags
 from tcppar.config import Config
 from tcppar.errors import ConfigurationError
 from tcppar.net.address import Address
@@ -52,7 +52,7 @@ def load(folder: Path, service: Plain, server: Plain | None = None) -> Config:
 def load_text(folder: Path, text: str) -> Config:
     file = folder / "tcppar.toml"
     file.write_text(text)
-    return config.load(file)
+    return config_file.load(file)
 
 
 def by_words(*words: str) -> Config:
@@ -368,7 +368,9 @@ def test_the_name_of_a_service_is_a_plain_word(name: str, tmp_path: Path) -> Non
     with pytest.raises(ConfigurationError) as error:
         load_text(tmp_path, f"[service.{json.dumps(name)}]\n{lines(SOUND)}")
     [mistake] = mistakes_of(error, tmp_path)
-    assert mistake == f"service: {name!r}: expected a plain word as the name (letters, digits, _ . -)"
+    assert (
+        mistake == f"service: {name!r}: expected a plain word as the name (letters, digits, _ . -), of 64 at the most"
+    )
 
 
 def test_a_group_may_be_given_where_the_servers_user_has_no_entry(
@@ -443,14 +445,14 @@ def test_a_file_without_a_service_is_a_mistake(text: str, told: str, tmp_path: P
 
 def test_a_file_that_is_not_there_is_told() -> None:
     with pytest.raises(ConfigurationError, match=r"^/no/such/file: cannot be read: No such file or directory$"):
-        config.load(Path("/no/such/file"))
+        config_file.load(Path("/no/such/file"))
 
 
 def test_a_file_of_another_encoding_is_told(tmp_path: Path) -> None:
     file = tmp_path / "tcppar.toml"
     file.write_bytes(b"# caf\xe9\n")
     with pytest.raises(ConfigurationError, match=f"^{file}: is not UTF-8: .* at byte 5$"):
-        config.load(file)
+        config_file.load(file)
 
 
 # Mistakes on the command line.

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tcppar.quantities import UNLIMITED, Bounds, Duration, FileMode, Limit
+from tcppar.quantities import LARGEST_BOUND, UNLIMITED, Bounds, Duration, FileMode, Limit
 
 UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 LONGEST_DURATION = 36500 * 86400.0  # a hundred years
@@ -79,7 +79,7 @@ def test_what_is_no_file_mode_is_refused_with_an_example_of_one(value: object) -
         FileMode(value)
 
 
-BOUNDS = st.tuples(st.integers(1, 10**9 - 1), st.integers(1, 10**9 - 1)).map(sorted)
+BOUNDS = st.tuples(st.integers(1, LARGEST_BOUND), st.integers(1, LARGEST_BOUND)).map(sorted)
 
 
 @given(BOUNDS)
@@ -88,7 +88,7 @@ def test_bounds_are_the_least_and_the_most(pair: list[int]) -> None:
     assert [bounds.least, bounds.most] == pair
 
 
-@given(st.integers(1, 10**9 - 1))
+@given(st.integers(1, LARGEST_BOUND))
 def test_one_number_is_both_bounds(number: int) -> None:
     for bounds in (Bounds(number), Bounds(str(number)), Bounds(f"{number}-{number}")):
         assert (bounds.least, bounds.most) == (number, number)

@@ -97,7 +97,7 @@ def serve(
     """
     read = partial(flags.read, file, addresses, ctx.obj, given)
     if (books := os.environ.pop(upgrade.TRIAL, None)) is not None:
-        upgrade.try_to_go_on(books, read)
+        upgrade.try_to_go_on(books, partial(read, again=True))
         return
     platform.ensure_standard_descriptors()
     starting = Starting(read, keep=keep, lifeline=lifeline_fd)

@@ -1,37 +1,35 @@
-"""Reading the configuration: a TOML file or flags become typed settings, and every mistake is told at once."""
+"""Reading the configuration: a file's or flags' plain data become typed settings, and every mistake is told at once."""
 
 import difflib
 import grp
 import os
 import pwd
 import re
-import resource
-import shutil
 import sys
-import tomllib
 from collections.abc import Callable, Mapping
 from enum import Enum
-from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec import Struct
 
+from tcppar import feasibility
 from tcppar.child import contract
-from tcppar.errors import ConfigurationError
+from tcppar.errors import LONGEST_SHOWN, ConfigurationError, shown
 from tcppar.net.address import Address
 from tcppar.quantities import UNLIMITED, Bounds, Duration, FileMode, Limit
-from tcppar.records import ChildPlan, HandlerMode, HandlerPlan, Identity, StderrMode
+from tcppar.records import ChildPlan, HandlerPlan, Identity, StderrMode
 from tcppar.settings import ServerSettings, ServiceSettings
 
 Settings = TypeVar("Settings", bound=Struct)
 
 _WRITTEN_AS_TEXT = (Address, Bounds, Duration, FileMode, Limit)
-_HANDLER = re.compile(r"(?:[^\W\d]\w*(?:\.[^\W\d]\w*)*|.+\.py):[^\W\d]\w*(?:\.[^\W\d]\w*)*")
-_OF_A_HANDLER = ("mode", "preload")
-_OF_A_POOL = ("workers", "connections_per_worker", "worker_memory")
-# A service's name stands in file names and in lines of the log.
-_PLAIN_WORD = re.compile(r"[A-Za-z0-9_.-]+")
+# A service's name stands in file names, in lines of the log, and in the books, where it has a place of fixed size.
+LONGEST_NAME = 64
+_PLAIN_WORD = re.compile(rf"[A-Za-z0-9_.-]{{1,{LONGEST_NAME}}}")
+LARGEST_CONFIG = 2 << 20
+"""In bytes, as it is handed on to a next supervisor, which needs it several times."""
+_MOST_SHOWN = 100
 
 
 class ServiceConfig(Struct, frozen=True):
@@ -47,25 +45,6 @@ class Config(Struct, frozen=True):
 
     server: ServerSettings
     services: dict[str, ServiceConfig]
-
-
-def load(path: Path) -> Config:
-    """Read a configuration file.
-
-    Raises:
-        ConfigurationError: with every mistake of the file.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError([f"{path}: cannot be read: {error.strerror}"]) from None
-    except UnicodeDecodeError as error:
-        raise ConfigurationError([f"{path}: is not UTF-8: {error.reason} at byte {error.start}"]) from None
-    try:
-        tree = tomllib.loads(text)
-    except ValueError as error:
-        raise ConfigurationError([f"{path}: is not TOML: {error}"]) from None
-    return from_tree(tree, str(path))
 
 
 def from_tree(tree: Mapping[str, Any], where: str) -> Config:
@@ -89,21 +68,37 @@ def from_tree(tree: Mapping[str, Any], where: str) -> Config:
     for name, table in tables.items():
         prefix = f"{where}: service.{name}"
         if not _PLAIN_WORD.fullmatch(name):
-            mistakes.append(f"{where}: service: {name!r}: expected a plain word as the name (letters, digits, _ . -)")
+            expected = f"expected a plain word as the name (letters, digits, _ . -), of {LONGEST_NAME} at the most"
+            mistakes.append(f"{where}: service: {shown(name)}: {expected}")
             continue
         if not isinstance(table, dict):
-            mistakes.append(f"{prefix}: expected a table, not {table!r}")
+            mistakes.append(f"{prefix}: expected a table, not {shown(table)}")
             continue
         before = len(mistakes)
         settings = _read(ServiceSettings, table, f"{prefix}.", mistakes)
         identity = _identity(settings, f"{prefix}.", mistakes)
-        mistakes.extend(_impossible(settings, prefix, table))
+        mistakes.extend(feasibility.impossible(settings, prefix, table))
         if len(mistakes) == before:
             services[name] = ServiceConfig(name, settings, identity)
-    mistakes.extend(_listened_twice(services, where))
+    listens = {name: service.settings.listen for name, service in services.items()}
+    mistakes.extend(feasibility.listened_twice(listens, where))
+    config = Config(server, services)
+    if not mistakes and (size := len(encoded(config))) > LARGEST_CONFIG:
+        mistakes.append(f"{where}: is too large to be kept: {size} bytes, and {LARGEST_CONFIG} are the most")
     if mistakes:
-        raise ConfigurationError(mistakes)
-    return Config(server, services)
+        raise ConfigurationError(_bounded(mistakes))
+    return config
+
+
+def encoded(plain: object) -> bytes:
+    """Records with settings in them as the books keep them; `from_text` reads what is written as text."""
+    return msgspec.msgpack.encode(plain, enc_hook=str)
+
+
+def _bounded(mistakes: list[str]) -> list[str]:
+    """As many as somebody may read, each of such a length: a hostile file could make megabytes of them."""
+    shown = [text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..." for text in mistakes[:_MOST_SHOWN]]
+    return shown if len(shown) == len(mistakes) else [*shown, f"and {len(mistakes) - len(shown)} more mistakes"]
 
 
 def _read(
@@ -113,7 +108,7 @@ def _read(
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in fields:
-            near = difflib.get_close_matches(key, [*fields, *(also or [])], n=1)
+            near = difflib.get_close_matches(key[:LONGEST_NAME], [*fields, *(also or [])], n=1)
             mistakes.append(f"{prefix}{key}: unknown setting" + (f"; did you mean {near[0]}?" if near else ""))
             continue
         converted = convert(value, fields[key].type, f"{prefix}{key}", mistakes)
@@ -139,27 +134,19 @@ def convert(value: object, kind: Any, place: str, mistakes: list[str]) -> Any:
         return None if None in entries else tuple(entries)
     try:
         return _converted(value, kind)
-    except ValueError as error:
-        text = str(error).replace("`", "")
+    except (ValueError, RecursionError) as error:
+        text, found = str(error).replace("`", ""), shown(value)
         if isinstance(plain, type) and issubclass(plain, Enum):
             text = f"expected one of {', '.join(plain)}"
-        known = text.startswith(repr(value))
-        mistakes.append(f"{place}: {text}" if known else f"{place}: {value!r}: {text[:1].lower()}{text[1:]}")
+        told = text if text.startswith(found) else f"{found}: {text[:1].lower()}{text[1:]}"
+        mistakes.append(f"{place}: {told}")
         return None
 
 
 def _converted(value: object, kind: Any) -> Any:
-    if isinstance(value, str) and not _reaches_the_system(value):
+    if isinstance(value, str) and not feasibility.reaches_the_system(value):
         raise ValueError("expected a text in UTF-8 without NUL")
     return msgspec.convert(value, kind, dec_hook=from_text)
-
-
-def _reaches_the_system(text: str) -> bool:
-    """Whether a text can be a word, a path or a variable: C ends them with NUL, and spawners are told them in UTF-8."""
-    try:
-        return b"\0" not in text.encode()
-    except UnicodeEncodeError:
-        return False
 
 
 def from_text(kind: type, value: object) -> object:
@@ -201,101 +188,8 @@ _Entry = TypeVar("_Entry")
 def _entry(text: str, by_name: Callable[[str], _Entry], by_number: Callable[[int], _Entry]) -> _Entry | None:
     try:
         return by_number(int(text)) if text.isascii() and text.isdigit() else by_name(text)
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):
         return None
-
-
-def _impossible(settings: ServiceSettings, prefix: str, given: Mapping[str, Any]) -> list[str]:
-    """What each setting allows by itself but cannot work."""
-    found = []
-    if not settings.listen and not given.get("listen"):
-        found.append(f"{prefix}.listen: missing: expected at least one address")
-    if not (settings.command or given.get("command") or given.get("handler")):
-        found.append(f"{prefix}.command: missing: expected a program and its arguments, or a handler")
-    if settings.handler is not None:
-        found.extend(f"{prefix}.{mistake}" for mistake in _unusable_handler(settings, given))
-    else:
-        found.extend(
-            f"{prefix}.{name}: is for a handler, and there is none"
-            for name in (*_OF_A_HANDLER, *_OF_A_POOL)
-            if name in given
-        )
-    if settings.command:
-        found.extend(f"{prefix}.command: {mistake}" for mistake in _unusable_command(settings))
-    found.extend(f"{prefix}.{mistake}" for mistake in _unwatchable(settings))
-    if settings.directory is not None and not os.path.isdir(settings.directory):
-        found.append(f"{prefix}.directory: {settings.directory!r}: no such directory")
-    if settings.nice < 0 and os.geteuid() != 0:
-        found.append(f"{prefix}.nice: {settings.nice}: only root can go below 0")
-    known = sorted(name.removeprefix("RLIMIT_").lower() for name in dir(resource) if name.startswith("RLIMIT_"))
-    found.extend(
-        f"{prefix}.rlimits.{name}: unknown limit: expected one of {', '.join(known)}"
-        for name in settings.rlimits
-        if name not in known
-    )
-    if settings.control_file is not None:
-        found.extend(f"{prefix}.control_file: {m}" for m in contract.template_mistakes([settings.control_file]))
-    found.extend(
-        f"{prefix}.environment.{name}: not a name for a variable"
-        for name in settings.environment
-        if not name or "=" in name or "\0" in name
-    )
-    return found
-
-
-def _unwatchable(settings: ServiceSettings) -> list[str]:
-    """Times without a word that cannot be known: of a Unix socket no system tells when it was used."""
-    times = {"idle_timeout": settings.idle_timeout, "end_when_client_gone": settings.end_when_client_gone}
-    return [
-        f"{name}: is for TCP, and {address} is none: expected a service of its own for it"
-        for name, time in times.items()
-        for address in settings.listen
-        if time is not None and address.path
-    ]
-
-
-def _unusable_handler(settings: ServiceSettings, given: Mapping[str, Any]) -> list[str]:
-    found = []
-    if not _HANDLER.fullmatch(settings.handler or ""):
-        found.append(f'handler: {settings.handler!r}: expected "module:name" or "path/file.py:name"')
-    found.extend(
-        f"{name}: is for a program; a handler gets a Connection"
-        for name in ("command", "control_file", "descriptors")
-        if given.get(name)
-    )
-    if settings.mode is not HandlerMode.POOL:
-        found.extend(f'{name}: is for mode = "pool"' for name in _OF_A_POOL if name in given)
-    return found
-
-
-def _unusable_command(settings: ServiceSettings) -> list[str]:
-    found = contract.template_mistakes(settings.command)
-    if "{ctl}" in "".join(settings.command) and settings.control_file is None:
-        found.append("{ctl} is used but control_file is not set")
-    if resolve_program(settings) is None:
-        found.append(f"{settings.command[0]!r}: no such program, or it may not be executed")
-    return found
-
-
-def resolve_program(settings: ServiceSettings) -> str | None:
-    """The file that the command's first word stands for: as execvp(3) finds it, from the children's directory."""
-    program = settings.command[0]
-    if "/" in program:
-        path = os.path.join(settings.directory or "", program)
-        return path if os.path.isfile(path) and os.access(path, os.X_OK) else None
-    return shutil.which(program, path=contract.search_path(settings.environment, os.environ))
-
-
-def _listened_twice(services: Mapping[str, ServiceConfig], where: str) -> list[str]:
-    seen: dict[str, str] = {}
-    found = []
-    for name, service in services.items():
-        for address in service.settings.listen:
-            place = f"{name} {address}" if address.chosen_by_system else address
-            if place in seen:
-                found.append(f"{where}: service.{name}.listen: {address} is already listened on by {seen[place]}")
-            seen.setdefault(place, f"service.{name}")
-    return found
 
 
 def child_plan(
@@ -322,7 +216,7 @@ def child_plan(
     return ChildPlan(
         service=config.name,
         id_prefix=id_prefix,
-        program="" if settings.handler else resolve_program(settings) or settings.command[0],
+        program="" if settings.handler else feasibility.resolve_program(settings) or settings.command[0],
         command=settings.command,
         environment=contract.encoded(environment),
         descriptors=settings.descriptors,

@@ -36,3 +36,16 @@ class ConfigurationError(TcpparError):
 
 class SystemRefused(TcpparError):
     """The operating system refused something that the server cannot start without."""
+
+
+LONGEST_SHOWN = 500
+"""Of a text in a message, in characters."""
+
+
+def shown(value: object) -> str:
+    """A value as mistakes show it. Some cannot be shown: numbers of thousands of digits, tables in tables in tables."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return f"what is there, of type {type(value).__name__}"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from tcppar import config as configuration
+from tcppar import config_file
 from tcppar.config import Config
 from tcppar.errors import ConfigurationError
 from tcppar.settings import ServerSettings, ServiceSettings
@@ -72,15 +73,25 @@ def _option(kind: type[Struct], name: str) -> Decorator:
     return click.option(flag, name, metavar=plain.__name__.upper(), help=text)
 
 
-def read(file: Path | None, addresses: Sequence[str], command: Sequence[str], given: Mapping[str, Any]) -> Config:
+def read(
+    file: Path | None,
+    addresses: Sequence[str],
+    command: Sequence[str],
+    given: Mapping[str, Any],
+    *,
+    again: bool = False,
+) -> Config:
     """The configuration that a command line asks for: a file's, or the one service that it describes itself.
+
+    Args:
+        again: whether a server that serves reads it (`config_file.load`).
 
     Raises:
         ConfigurationError: with every mistake.
     """
     flags = {name: value for name, value in given.items() if value not in (None, ())}
     if file is not None:
-        return _read_file(file, addresses, command, flags)
+        return _read_file(file, addresses, command, flags, again=again)
     service: dict[str, Any] = {"listen": list(addresses), "command": list(command)}
     server: dict[str, Any] = {}
     mistakes: list[str] = []
@@ -104,16 +115,18 @@ def read(file: Path | None, addresses: Sequence[str], command: Sequence[str], gi
 def _service_name(command: Sequence[str], handler: str | None) -> str:
     """The program's or the handler's name, as a word that a service may be called."""
     program = Path(command[0]).name if command else Path((handler or "").rpartition(":")[0]).name.removesuffix(".py")
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", program) or "service"
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", program)[: configuration.LONGEST_NAME] or "service"
 
 
-def _read_file(file: Path, addresses: Sequence[str], command: Sequence[str], flags: Mapping[str, Any]) -> Config:
+def _read_file(
+    file: Path, addresses: Sequence[str], command: Sequence[str], flags: Mapping[str, Any], *, again: bool
+) -> Config:
     """With a file, only the server's own flags make sense: each service has its settings there."""
     for_services = [f"--{flag_name(name)}" for name in flags if name not in ServerSettings.__struct_fields__]
     words = [*addresses, *command, *for_services]
     if words:
         raise ConfigurationError([f"command line: {' '.join(words)}: stands in the file when there is one (-c {file})"])
-    config = configuration.load(file)
+    config = config_file.load(file, again=again)
     mistakes: list[str] = []
     server = {
         name: configuration.convert(value, plain_type(ServerSettings, name), f"command line: {name}", mistakes)

@@ -7,6 +7,7 @@ from typing import Self
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 _BOUNDS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
+LARGEST_BOUND = 10_000
 UNLIMITED = -1
 LONGEST_DURATION = 36500 * _SECONDS["d"]
 # What setrlimit(2) takes through Python.
@@ -62,7 +63,7 @@ class Bounds(str):
 
     Attributes:
         least: 1 or more.
-        most: not below `least`.
+        most: not below `least`, and not above LARGEST_BOUND: whoever asks for more means something else.
 
     Raises:
         ValueError: it is neither, or the bounds are the wrong way round.
@@ -77,8 +78,9 @@ class Bounds(str):
         found = _BOUNDS.fullmatch(str(value)) if isinstance(value, (str, int)) and not isinstance(value, bool) else None
         least = int(found[1]) if found else 0
         most = int(found[2] or least) if found else 0
-        if not 1 <= least <= most:
-            raise ValueError(f'{value!r} are no bounds: expected a number from 1, or two like "2-16"')
+        if not 1 <= least <= most <= LARGEST_BOUND:
+            expected = f'a number from 1, or two like "2-16", and no more than {LARGEST_BOUND}'
+            raise ValueError(f"{value!r} are no bounds: expected {expected}")
         self = super().__new__(cls, str(least) if least == most else f"{least}-{most}")
         self.least, self.most = least, most
         return self

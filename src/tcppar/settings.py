@@ -14,6 +14,8 @@ from tcppar.quantities import Bounds, Duration, FileMode, Limit
 from tcppar.records import DescriptorMode, HandlerMode, StderrMode
 
 LARGEST_BACKLOG = 2**31 - 1
+LARGEST_COUNT = 2**31 - 1
+MOST_SPAWNERS = 1000
 
 
 class WhenFull(StrEnum):
@@ -30,7 +32,7 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
-Count = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1, le=LARGEST_COUNT)]
 
 
 class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -106,7 +108,7 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         ),
     ] = Duration(60)
     strikes: Annotated[
-        Annotated[int, Meta(ge=0)],
+        Annotated[int, Meta(ge=0, le=LARGEST_COUNT)],
         Meta(
             description="How many unexpected failures of an accept are tolerated in a row before the listener is "
             "reset. A reset loses no client (on Linux). (Of a wait for events, 3 are tolerated, whatever stands here.)"
@@ -199,7 +201,7 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ] = True
     nodelay: Annotated[bool, Meta(description="TCP_NODELAY: small writes are sent at once.")] = False
     spawners: Annotated[
-        Count | None,
+        Annotated[int, Meta(ge=1, le=MOST_SPAWNERS)] | None,
         Meta(
             description="How many spawner processes make the children. Unset: as many as are needed, one to start with."
         ),

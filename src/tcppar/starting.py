@@ -2,9 +2,10 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from types import TracebackType
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from tcppar.config import Config
 from tcppar.errors import SystemRefused
@@ -24,11 +25,21 @@ from tcppar.supervisor.upgrade import Left
 _TOLERATED_WAIT_STRIKES = 3
 
 
+class Read(Protocol):
+    """Reads the configuration; `again` if a server that serves does, which must not be kept waiting.
+
+    Raises:
+        ConfigurationError: with every mistake.
+    """
+
+    def __call__(self, *, again: bool = False) -> Config: ...
+
+
 class Starting:
     """One start.
 
     Args:
-        read: reads the configuration; raises ConfigurationError.
+        read: reads the configuration.
         keep: whether there is to be a keeper; None: if this is process 1, and the system can.
         lifeline: a descriptor at whose end the server stops.
 
@@ -38,7 +49,7 @@ class Starting:
         failure: the descriptor that is told if it never will be.
     """
 
-    def __init__(self, read: Callable[[], Config], *, keep: bool | None, lifeline: int | None) -> None:
+    def __init__(self, read: Read, *, keep: bool | None, lifeline: int | None) -> None:
         self._read = read
         self._keep = keep
         self._lifeline = lifeline
@@ -105,7 +116,7 @@ class Starting:
     def _supervise(self, succession: Succession, features: Features) -> None:
         left = succession.left
         # What is in the file now counts after an upgrade; after a crash, what was in force.
-        config = self._read() if left is None or succession.upgraded else left.config
+        config = left.config if left is not None and not succession.upgraded else self._read(again=left is not None)
         log = Log(2, config.server.log_format)
         waiter = Waiter(use_epoll=features.epoll, strikes=Strikes(_TOLERATED_WAIT_STRIKES))
         prefix = os.urandom(4).hex() if left is None else left.id_prefix
@@ -121,7 +132,12 @@ class Starting:
                 notify.write_ready_line(self.ready, addresses)
 
         Supervisor(
-            config, core, reread=self._read, announce=announce, succession=succession, lifeline=self._lifeline
+            config,
+            core,
+            reread=partial(self._read, again=True),
+            announce=announce,
+            succession=succession,
+            lifeline=self._lifeline,
         ).run()
 
 

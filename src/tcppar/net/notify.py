@@ -6,6 +6,8 @@ import socket
 from collections.abc import Iterable, Mapping
 
 _READY = "ready"
+# For a manager whose queue is full, in seconds: clients wait meanwhile.
+_PATIENCE = 1.0
 # As in /proc/mounts (proc(5)): what would part the words, and what marks the replacement itself.
 _TO_ESCAPE = re.compile(r"[\s\\]", re.ASCII)
 _ESCAPED = re.compile(r"\\([0-7]{3})")
@@ -19,11 +21,12 @@ def notify_manager(state: str, environ: Mapping[str, str] = os.environ) -> None:
     address = environ.get("NOTIFY_SOCKET", "")
     if address[:1] not in ("/", "@"):
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        try:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(_PATIENCE)
             sock.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
-        except OSError:
-            pass  # a manager that does not listen is no reason not to serve
+    except OSError:
+        pass  # a manager that does not listen is no reason not to serve
 
 
 def write_ready_line(descriptor: int, addresses: Iterable[str]) -> None:

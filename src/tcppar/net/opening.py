@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import socket
 import stat
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from tcppar.errors import SystemRefused
 from tcppar.net.address import Address
 from tcppar.policy import faults
 
+_NUMBER = re.compile(r"[0-9]{1,6}")
 _FIRST_INHERITED = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 
 
@@ -197,12 +199,9 @@ def take_inherited(address: Address) -> list[socket.socket]:
     Raises:
         SystemRefused: it passed none such, or one that is no listening stream socket.
     """
-    environ = os.environ
-    mine = environ.get("LISTEN_PID") == str(os.getpid())
-    number = int(environ.get("LISTEN_FDS", "0")) if mine else 0
-    names = environ.get("LISTEN_FDNAMES", "").split(":")
+    names = os.environ.get("LISTEN_FDNAMES", "").split(":")
     sockets = []
-    for index in range(number):
+    for index in range(_number_passed(address)):
         name = names[index] if index < len(names) else ""
         if address.name in ("", name):
             sockets.append(_adopt(_FIRST_INHERITED + index, address))
@@ -211,9 +210,19 @@ def take_inherited(address: Address) -> list[socket.socket]:
     return sockets
 
 
+def _number_passed(address: Address) -> int:
+    """How many descriptors the service manager passed to this process."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return 0
+    text = os.environ.get("LISTEN_FDS", "0")
+    if not _NUMBER.fullmatch(text):
+        raise SystemRefused(f"cannot listen on {address}: LISTEN_FDS={text!r}: expected a number below a million")
+    return int(text)
+
+
 def _adopt(descriptor: int, address: Address) -> socket.socket:
-    os.set_inheritable(descriptor, False)
     try:
+        os.set_inheritable(descriptor, False)
         # A duplicate, so that the number stays what the service manager made of it after a reload.
         sock = socket.socket(fileno=os.dup(descriptor))
         listens = sock.type == socket.SOCK_STREAM and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 import tcppar
+from tcppar import config
 from tcppar.config import Config, ServiceConfig, from_text
 from tcppar.errors import SystemRefused
 
@@ -162,7 +163,7 @@ class _Versioned(Struct):
 
 def encoded(heritage: Heritage) -> bytes:
     """As the ledger keeps it."""
-    return msgspec.msgpack.encode(heritage, enc_hook=str)
+    return config.encoded(heritage)
 
 
 def left_in(ledger: "Ledger") -> Heritage | None:

@@ -163,8 +163,11 @@ class Ledger:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self._memory = mmap.mmap(descriptor, 0)
-        if self._memory[: len(_MAGIC)] != _MAGIC:
+        try:
+            self._memory = mmap.mmap(descriptor, 0)
+        except (OSError, ValueError) as error:
+            raise SystemRefused(f"descriptor {descriptor} holds no state: {error}") from None
+        if self._memory[: len(_MAGIC)] != _MAGIC or len(self._memory) < _SLOTS_AT:
             raise SystemRefused(f"descriptor {descriptor} holds no state that this version can take over")
         self._encode = msgspec.msgpack.Encoder().encode
         self._free: list[int] = []

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tcppar.errors import SystemRefused
 from tcppar.events import UpgradeFailed
 from tcppar.net import calls, platform
 from tcppar.policy import faults, outcome
@@ -31,6 +32,7 @@ HERITAGE = "TCPPAR_HERITAGE"
 _TRIAL_PATIENCE = 30.0
 _LARGEST_ANSWER = 65536
 _PASSED = 3
+_NUMBERS_LEFT = (1, 3)  # the books; with a keeper its pipe too
 
 
 def command() -> list[str]:
@@ -50,11 +52,27 @@ class Left:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Left | None":
-        """What HERITAGE says; None if there is no such variable."""
+        """What HERITAGE says; None if there is no such variable.
+
+        Raises:
+            SystemRefused: it was not written by us.
+        """
         if HERITAGE not in environ:
             return None
-        ledger, *keeper = map(int, environ[HERITAGE].split(":"))
+        ledger, *keeper = descriptors = [_descriptor(HERITAGE, word) for word in environ[HERITAGE].split(":")]
+        if len(descriptors) not in _NUMBERS_LEFT:
+            raise SystemRefused(f"the variable {HERITAGE} is tcppar's own: expected it not to be set")
         return cls(ledger, tuple(keeper))
+
+
+def _descriptor(variable: str, text: str) -> int:
+    """A descriptor that one of our variables names, and that is open."""
+    try:
+        number = int(text)
+        os.fstat(number)
+    except (ValueError, OverflowError, OSError):
+        raise SystemRefused(f"the variable {variable} is tcppar's own: expected it not to be set") from None
+    return number
 
 
 def replace_program(left: Left, caught: set[signal.Signals]) -> None:
@@ -228,4 +246,4 @@ def try_to_go_on(books: str, read: "Callable[[], Config]") -> None:
     """
     read()
     if books != NO_BOOKS:
-        heritage.left_in(Ledger(int(books)))
+        heritage.left_in(Ledger(_descriptor(TRIAL, books)))
