@@ -6,7 +6,7 @@ import struct
 
 from msgspec import Struct
 
-from tcppar.net import calls, opening, steering
+from tcppar.net import calls, opening, steering, unix_sockets
 from tcppar.net.address import Address, format_endpoint
 from tcppar.net.opening import ListenerOptions
 from tcppar.net.platform import Features, socket_of
@@ -52,12 +52,12 @@ class Listener:
         self._host, self._port = self._local_name()
         # Of a listener on all addresses each connection has one of its own.
         self._asks_for_host = self._host in ("0.0.0.0", "::")
-        self._inode = opening.inode(self._host) if self.family is Family.UNIX else None
+        self._file = unix_sockets.identity(self._host) if self.family is Family.UNIX else None
 
     def _local_name(self) -> tuple[str, int]:
         name = self._socket.getsockname()
         if self.family is Family.UNIX:
-            # After a reset the system goes on telling the temporary name under which it was bound.
+            # The system goes on telling the name under which it was bound, before it was put in its place.
             return self.address.path or path_text(name), 0
         return name[0], name[1]
 
@@ -89,7 +89,7 @@ class Listener:
         if kind != self._kind:
             return None
         if self.family is Family.UNIX:
-            return self._of_unix(descriptor, peer) if path_text(own) == self._host else None
+            return self._of_unix(descriptor, peer) if own == self._socket.getsockname() else None
         if own[1] != self._port or self._host not in (own[0], "0.0.0.0", "::"):
             return None
         told = self._calls.look(descriptor, self._asks_for_host, self._features.tcp_info)
@@ -125,7 +125,7 @@ class Listener:
             OSError: the new listener cannot be opened; this one is as it was.
         """
         if self.family is Family.UNIX:
-            return self._renewed(opening.replace_unix(self._host, options))
+            return self._renewed(unix_sockets.replace(self._host, options.backlog, self._file))
         if not self._features.steering:
             return None
         return self._renewed(steering.bind_beside(self._socket, options))
@@ -155,8 +155,7 @@ class Listener:
         if self.inherited:
             return
         if self.family is Family.UNIX:
-            if opening.inode(self._host) == self._inode:
-                os.unlink(self._host)
+            unix_sockets.remove(self._host, self._file)
         elif self._features.turning_away:
             steering.ignore_new_clients(self._socket)
 

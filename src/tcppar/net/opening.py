@@ -4,11 +4,12 @@ import errno
 import os
 import re
 import socket
-import stat
 from dataclasses import dataclass
 
 from tcppar.errors import SystemRefused
+from tcppar.net import unix_sockets
 from tcppar.net.address import Address
+from tcppar.net.unix_sockets import UnsafePath
 from tcppar.policy import faults
 
 _NUMBER = re.compile(r"[0-9]{1,6}")
@@ -58,79 +59,6 @@ def bind_tcp(host: str, port: int, options: ListenerOptions) -> socket.socket:
     return sock
 
 
-def bind_unix(path: str, options: ListenerOptions) -> socket.socket:
-    """A listening Unix socket; a file that a dead server left behind is removed first.
-
-    Raises:
-        OSError: as bind(2) and listen(2); EADDRINUSE if a server answers there, or the file is no socket.
-    """
-    if (found := _mode(path)) is not None:
-        if not stat.S_ISSOCK(found) or _answers(path):
-            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-        os.unlink(path)
-    return _listen_unix(path, options)
-
-
-def replace_unix(path: str, options: ListenerOptions) -> socket.socket:
-    """A listening Unix socket in the place of one that is ours; clients always find one of the two.
-
-    Raises:
-        OSError: as bind(2), listen(2) and rename(2); the old one is still in its place.
-    """
-    # Short, for the path of a socket has at most 107 bytes.
-    beside = os.path.join(os.path.dirname(path), f".{os.getpid():x}")
-    sock = _listen_unix(beside, options)
-    try:
-        former = os.stat(path)
-        os.chmod(beside, stat.S_IMODE(former.st_mode))
-        if (former.st_uid, former.st_gid) != (os.geteuid(), os.getegid()):
-            os.chown(beside, former.st_uid, former.st_gid)
-        os.rename(beside, path)
-    except OSError:
-        sock.close()
-        os.unlink(beside)
-        raise
-    return sock
-
-
-def _listen_unix(path: str, options: ListenerOptions) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        set_options(sock, options)
-        sock.bind(path)
-        sock.listen(options.backlog)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def _mode(path: str) -> int | None:
-    try:
-        return os.lstat(path).st_mode
-    except FileNotFoundError:
-        return None
-
-
-def _answers(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            return False
-        except OSError:
-            return True  # it cannot be known (EACCES, ...): leave it alone
-    return True
-
-
-def inode(path: str) -> int | None:
-    """The inode of a file; None if there is none."""
-    try:
-        return os.stat(path).st_ino
-    except OSError:
-        return None
-
-
 def open_sockets(address: Address, options: ListenerOptions) -> list[socket.socket]:
     """Bind all sockets that an address stands for.
 
@@ -140,7 +68,7 @@ def open_sockets(address: Address, options: ListenerOptions) -> list[socket.sock
     sockets: list[socket.socket] = []
     try:
         if address.path:
-            sockets.append(bind_unix(address.path, options))
+            sockets.append(unix_sockets.bind(address.path, options.backlog))
         elif address.host:
             sockets.append(bind_tcp(address.host, address.port, options))
         else:
@@ -166,6 +94,8 @@ def _has_ipv6() -> bool:
 
 def _reason(error: OSError, address: Address) -> str:
     reason = faults.name(error.errno or 0)
+    if isinstance(error, UnsafePath):
+        return f"{reason}: {error.strerror}"
     if error.errno == errno.EADDRINUSE:
         holders = _holders(address)
         return f"{reason}{': ' + ', '.join(holders) + ' listens there' if holders else ''}"
