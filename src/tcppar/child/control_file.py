@@ -26,6 +26,34 @@ def write(path: str, text: str) -> None:
         raise
 
 
+def write_anyway(path: str, text: str) -> None:
+    """As `write`, whatever other processes of this user have done to the folder: what is in the file's place is moved
+    away, and a folder that is not there, or lets nobody in, is made again.
+
+    Raises:
+        OSError: the disk refuses it; or somebody does it once more just now.
+    """
+    try:
+        write(path, text)
+    except FileExistsError:
+        os.rename(path, f"{path}.{os.urandom(4).hex()}")
+        write(path, text)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        _make_again(os.path.dirname(path))
+        write(path, text)
+
+
+def _make_again(folder: str) -> None:
+    if os.path.isdir(folder) and not os.path.islink(folder):
+        os.chmod(folder, 0o700)
+        return
+    outer = os.path.dirname(folder)
+    os.makedirs(outer, 0o711, exist_ok=True)
+    if os.path.lexists(folder):
+        os.rename(folder, f"{folder}.{os.urandom(4).hex()}")
+    os.mkdir(folder, 0o700)
+
+
 def remove(path: str) -> None:
     """Remove it, if that can be done.
 

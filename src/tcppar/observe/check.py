@@ -70,7 +70,7 @@ def _lines(service: ServiceConfig, plan: ChildPlan, endpoints: Endpoints) -> lis
         max_connections=settings.max_connections,
         refuses_when_full=settings.when_full is WhenFull.REFUSE,
     )
-    control_path = f"/tmp/tcppar-{service.name}-XXXXXXXX/PREFIX-{_SAMPLE_NUMBER}" if settings.control_file else ""
+    control_path = f"/tmp/tcppar-{service.name}-XXXXXXXX/files/PREFIX-{_SAMPLE_NUMBER}" if settings.control_file else ""
     filled = contract.values(plan, _SAMPLE_NUMBER, endpoints, control_path)
     environment = {os.fsdecode(name): os.fsdecode(value) for name, value in plan.environment.items()}
     if plan.handler is None:

@@ -61,7 +61,7 @@ class Launcher:
             filled = contract.values(plan, offer.number, offer.endpoints, control_path)
             arguments = [contract.fill(argument, filled) for argument in arguments]
             if control_path:
-                control_file.write(control_path, contract.fill(plan.control_file or "", filled))
+                control_file.write_anyway(control_path, contract.fill(plan.control_file or "", filled))
         environment = contract.connection_environment(plan, offer.number, offer.endpoints, offer.credentials)
         try:
             return self._launch(descriptor, arguments, environment, log)

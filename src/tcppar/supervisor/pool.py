@@ -1,10 +1,8 @@
 """The spawners of a service that share one plan: chosen from, grown by need, replaced when one dies."""
 
 import os
-import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -17,6 +15,7 @@ from tcppar.net import channel as channels
 from tcppar.policy import growth
 from tcppar.policy.strikes import Backoff
 from tcppar.records import Busy, ChildPlan, Ended, Failed, Ready, Refused, Report, StderrMode, Taken
+from tcppar.supervisor import control_folder
 from tcppar.supervisor.answers import AnswerWatch, Debt
 from tcppar.supervisor.heritage import PoolRecord, WorkerRecord
 from tcppar.supervisor.spawner_process import MOST_OFFERS, SpawnerProcess
@@ -368,7 +367,7 @@ class Pool:
     def _clean_up(self) -> None:
         # Orphans may still use their control files; they are few, and the files go with the next start's directory.
         if self._retired and not self.spawners and self.plan.control_directory:
-            shutil.rmtree(self.plan.control_directory, ignore_errors=True)
+            control_folder.remove(self.plan.control_directory)
 
 
 def _plan_with_directory(config: ServiceConfig, core: "Core", former: str | None) -> ChildPlan:
@@ -382,7 +381,4 @@ def _plan_with_directory(config: ServiceConfig, core: "Core", former: str | None
         return msgspec.structs.replace(plan, control_directory=former or None)
     if plan.control_file is None:
         return plan
-    directory = tempfile.mkdtemp(prefix=f"tcppar-{config.name}-")
-    if config.identity is not None:
-        os.chown(directory, config.identity.uid, config.identity.gid)
-    return msgspec.structs.replace(plan, control_directory=directory)
+    return msgspec.structs.replace(plan, control_directory=control_folder.make(config.name, config.identity))
