@@ -1,6 +1,5 @@
 """The table of connections: who owns each of them, from the accept to the one record that ends it."""
 
-import os
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
