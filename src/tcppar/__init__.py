@@ -1,7 +1,5 @@
 """tcppar: a process of its own for every TCP connection."""
 
-from importlib import import_module
-
 # Type checkers know the name (PEP 484). typing.TYPE_CHECKING would cost every process of a server a megabyte.
 TYPE_CHECKING = False
 
@@ -56,5 +54,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     # Loaded when they are asked for: every process of a server imports this package, and its memory counts many times.
     if name in _HOMES:
+        from importlib import import_module
+
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

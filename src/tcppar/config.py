@@ -5,7 +5,6 @@ import grp
 import os
 import pwd
 import re
-import sys
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Annotated, Any, TypeVar, get_args, get_origin
@@ -13,7 +12,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 import msgspec
 from msgspec import Struct
 
-from tcppar import feasibility
+from tcppar import feasibility, import_path
 from tcppar.child import contract
 from tcppar.errors import LONGEST_SHOWN, ConfigurationError, shown
 from tcppar.net.address import Address
@@ -240,14 +239,9 @@ def _handler_plan(settings: ServiceSettings) -> HandlerPlan | None:
     return HandlerPlan(
         target=settings.handler,
         mode=settings.mode,
-        import_path=(os.path.abspath(settings.directory or "."), *_servers_import_path()),
+        import_path=import_path.of_handlers(),
+        folder=os.path.abspath(settings.directory or "."),
         preload=settings.preload,
         connections_per_worker=settings.connections_per_worker,
         worker_memory_kb=None if memory is None or memory == UNLIMITED else memory // 1024,
     )
-
-
-def _servers_import_path() -> list[str]:
-    """Where the server itself finds modules, without the folder of the command that was started, which Python puts
-    first unless it is told not to (-P)."""
-    return [entry for entry in sys.path[0 if sys.flags.safe_path else 1 :] if entry]

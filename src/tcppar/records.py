@@ -81,6 +81,7 @@ class HandlerPlan(Struct, frozen=True):
         target: `module:name` or `path/file.py:name`.
         mode: a process for each connection, or workers that are used again.
         import_path: where modules are looked for (sys.path).
+        folder: where the handler's module is looked for if it is nowhere there; it then comes first.
         preload: modules that are imported before the handler.
         connections_per_worker: after so many a worker ends and is replaced; None for any number.
         worker_memory_kb: a worker whose peak memory is above this ends after the connection; None for no limit.
@@ -89,6 +90,7 @@ class HandlerPlan(Struct, frozen=True):
     target: str
     mode: HandlerMode
     import_path: tuple[str, ...] = ()
+    folder: str = ""
     preload: tuple[str, ...] = ()
     connections_per_worker: int | None = None
     worker_memory_kb: int | None = None

@@ -15,7 +15,8 @@ from signal import Signals
 from types import FrameType, TracebackType
 from typing import IO, Any, Self
 
-from tcppar import flags
+import tcppar
+from tcppar import flags, import_path
 from tcppar.errors import ConfigurationError, ExitCode, SystemRefused
 from tcppar.handler_name import name_of
 from tcppar.net.address import Address
@@ -29,12 +30,14 @@ ListeningAddress = tuple[str, int] | str
 _IMPORTER = "tcppar.spawner.loading"
 _STOPS = (Signals.SIGINT, Signals.SIGTERM)
 _FIRST_PASSED = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
-_COMMAND = (sys.executable, "-m", "tcppar")
+# What stands in the working directory is not the server's (-P).
+_COMMAND = (sys.executable, "-P", "-m", "tcppar")
 # LISTEN_PID must be the process itself, whose number nobody knows before.
 _COMMAND_WITH_LISTENERS = (
     sys.executable,
+    "-P",
     "-c",
-    "import os; os.environ['LISTEN_PID'] = str(os.getpid()); from tcppar.cli import main; main()",
+    "import os; os.environ['LISTEN_PID'] = str(os.getpid()); from tcppar.__main__ import main; main()",
 )
 
 
@@ -158,7 +161,7 @@ class Server:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=self._stderr_wanted,
-                    env=os.environ | {"PYTHONPATH": os.pathsep.join(_import_path())} | environment,
+                    env=os.environ | _paths() | environment,
                     pass_fds=[says.fileno(), lives.fileno(), *passed],
                     process_group=0,
                 )
@@ -310,9 +313,18 @@ def _parts(address: Address) -> ListeningAddress:
     return address.path or (address.host, address.port)
 
 
+def _paths() -> dict[str, str]:
+    """Variables that say where handlers look for modules first, and where the server finds tcppar if it would not by
+    itself."""
+    path = _import_path()
+    found = {import_path.OF_A_PROGRAM: os.pathsep.join(path)}
+    if (ours := os.path.dirname(tcppar.__path__[0])) in path:
+        found["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), ours]))
+    return found
+
+
 def _import_path() -> Sequence[str]:
-    """Where this program finds modules, but for the folders of Python's own: the server finds those by itself, and
-    another Python that a handler starts must not find them."""
+    """Where this program finds modules, but for the folders of Python's own, which the server finds by itself."""
     own = {*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()}
     library = sysconfig.get_path("stdlib") + os.sep
     entries = [os.path.abspath(entry) for entry in sys.path if isinstance(entry, str) and os.pathsep not in entry]

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 
+from tcppar.import_path import OF_A_PROGRAM
 from tcppar.records import ChildPlan, DescriptorMode, Endpoints, Family, PeerCredentials
 
 PLACEHOLDERS = ("fd", "ctl", "remote_ip", "remote_port", "local_ip", "local_port", "connection_id")
@@ -40,7 +41,7 @@ _NOT_INHERITED = frozenset(
             "WATCHDOG_USEC",
             "WATCHDOG_PID",
         ),
-        *("REMOTE_ADDR", "REMOTE_PORT", "PROTO", "TCPCONNNUM", "TCPPAR_PORTABLE"),
+        *("REMOTE_ADDR", "REMOTE_PORT", "PROTO", "TCPCONNNUM", "TCPPAR_PORTABLE", OF_A_PROGRAM),
         *(
             f"{kind}{end}{what}"
             for kind in ("TCP", "TCP6")

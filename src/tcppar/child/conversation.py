@@ -13,6 +13,7 @@ import time
 
 from tcppar.child.buffer import Buffer
 from tcppar.child.errors import PeerGone, TimedOut
+from tcppar.child.own_path import own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,8 +106,7 @@ class Conversation:
     @property
     def socket(self) -> sockets.socket:
         """The socket, for all that is not offered here. What was received but not read is no longer in it."""
-        import socket as sockets  # only for those who ask
-
+        sockets = own("socket")  # only for those who ask
         if not isinstance(self._socket, sockets.socket):
             bare, timeout = self._socket, self._socket.gettimeout()
             kind = bare.family, bare.type, bare.proto
@@ -129,8 +129,7 @@ class Conversation:
         If nobody has configured logging, records of level INFO and above go to the server's log from now on.
         """
         if self._log is None:
-            import logging  # only for those who log
-
+            logging = own("logging")  # only for those who log
             if not logging.getLogger().handlers:
                 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
             extra = {"connection_id": self.id, "service": self.service, "peer": self.peer}

@@ -9,6 +9,7 @@ import _socket
 
 from tcppar.child.conversation import finish
 from tcppar.child.errors import PeerGone
+from tcppar.child.own_path import OwnPath
 from tcppar.child.process import FAILED, SUCCEEDED, say, say_traceback
 from tcppar.endpoints import PlainEnds
 
@@ -67,7 +68,8 @@ class Handler:
         self.target = target
         self._called = called
         self._kind = kind
-        self._begin = kind.prepare()
+        with OwnPath():
+            self._begin = kind.prepare()
 
     def rehearse(self, service: str, times: int = _REHEARSALS) -> None:
         """Hold conversations with oneself, of one byte, with a handler of the same kind.

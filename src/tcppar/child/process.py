@@ -6,8 +6,11 @@ to, and so copied.
 
 from __future__ import annotations
 
+import _io
 import os
 import sys
+
+from tcppar.child.own_path import OwnPath
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,9 +78,25 @@ def say(what: str) -> None:
 
 def say_traceback(what: str) -> None:
     """Write to the log, with the traceback of the exception that is being handled."""
-    import traceback  # only now: its memory would be there in every process
+    say(f"{what}\n{_traceback()}")
 
-    say(f"{what}\n{traceback.format_exc()}")
+
+def _traceback() -> str:
+    """As the interpreter itself prints it, in C. The traceback module would have to be imported, with ten others.
+
+    Before Python 3.13 nothing is imported for that but, rarely, what decodes the source. Since then it first looks for
+    that module, and does without if it does not find what it expects there.
+    """
+    error = sys.exception()
+    assert error is not None
+    printed = _io.StringIO()
+    before, sys.stderr = sys.stderr, printed
+    try:
+        with OwnPath():
+            sys.__excepthook__(type(error), error, error.__traceback__)
+    finally:
+        sys.stderr = before
+    return printed.getvalue()
 
 
 def flush() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 
+from tcppar.child.own_path import own
 from tcppar.child.process import flush
 
 TYPE_CHECKING = False
@@ -116,6 +117,6 @@ class Worker:
 
 
 def _peak_kb() -> int:
-    import resource  # only for those who have a limit
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    resource = own("resource")  # only for those who have a limit
+    peak: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak

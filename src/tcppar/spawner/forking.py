@@ -18,6 +18,7 @@ import msgspec
 
 from tcppar.child import contract
 from tcppar.child.handlers import Handler
+from tcppar.child.own_path import OwnPath
 from tcppar.child.process import SUCCEEDED, limits, live
 from tcppar.child.worker import Worker
 from tcppar.net.calls import Calls
@@ -61,7 +62,8 @@ class ForkLauncher:
         self._handler = handler
         self._shared = tuple(shared)
         self._calls = calls
-        handler.rehearse(plan.service)
+        with OwnPath():
+            handler.rehearse(plan.service)
         # What is there now is no garbage, and a collection in a child would only copy pages by looking at it.
         gc.collect()
         gc.freeze()

@@ -6,6 +6,7 @@ import builtins
 import importlib
 import os
 import sys
+from _frozen_importlib_external import PathFinder
 from types import FunctionType, MethodType
 
 from tcppar.child.handlers import COROUTINE, FUNCTION, REQUEST_HANDLER, Handler
@@ -37,24 +38,30 @@ class CannotLoad(Exception):
         return found
 
 
-def load(target: str, import_path: Sequence[str], preload: Sequence[str]) -> Handler:
+def load(target: str, import_path: Sequence[str], folder: str, preload: Sequence[str]) -> Handler:
     """Import what is to be preloaded, and the handler.
 
+    One folder comes first on the path: that of the handler's file, as for `python file.py`; or `folder`, if a module
+    of the handler's name is nowhere else. What is installed is never replaced by what somebody has put there.
+
     Args:
-        target, import_path, preload: as `records.HandlerPlan` has them.
+        target, import_path, folder, preload: as `records.HandlerPlan` has them.
 
     Raises:
         CannotLoad: it is not there, fails, is no handler, or has started a thread.
     """
-    sys.path[:0] = [entry for entry in import_path if entry not in sys.path]
-    if sys.path[0] != import_path[0]:
-        sys.path.insert(0, import_path[0])
     where, _, name = target.rpartition(":")
+    file = _script(where, target) if where.endswith(".py") else None
+    if file is not None:
+        import_path = os.path.dirname(file), *import_path
+    elif not _is_installed(where, import_path):
+        import_path = folder, *import_path
+    sys.path = list(import_path)
     with _ImportWatch() as watch:
         for module_name in preload:
             _import(module_name, f"preload {module_name}")
             watch.note(module_name)
-        module = _from_file(where, target) if where.endswith(".py") else _import(where, f"handler {target}")
+        module = _import(where, f"handler {target}") if file is None else _from_file(file, target)
     watch.refuse_threads()
     return Handler(target, *_kind_of(_find(module, name, target), target))
 
@@ -79,14 +86,26 @@ def _import(name: str, what: str) -> ModuleType:
         raise CannotLoad(f"{what}: {_account_of(error)}") from error
 
 
-def _from_file(path: str, target: str) -> ModuleType:
-    """A module from a file, importable by others under the file's name, as if its folder were in the import path."""
-    folder, file = os.path.split(os.path.abspath(path))
-    if not os.path.isfile(os.path.join(folder, file)):
+def _is_installed(module_name: str, import_path: Sequence[str]) -> bool:
+    """Whether a module, or the package that it is in, is found without anything being run."""
+    top = module_name.partition(".")[0]
+    return top in sys.builtin_module_names or PathFinder.find_spec(top, list(import_path)) is not None
+
+
+def _script(path: str, target: str) -> str:
+    """The file itself. If it is a link, its folder is that of what it leads to, as Python has it for a script."""
+    file = os.path.abspath(path)
+    if not os.path.isfile(file):
         raise CannotLoad(f"handler {target}: {path!r}: no such file")
-    sys.path.insert(0, folder)
-    module = _import(file.removesuffix(".py"), f"handler {target}")
-    if not (module.__file__ and os.path.samefile(module.__file__, os.path.join(folder, file))):
+    while os.path.islink(file):
+        file = os.path.normpath(os.path.join(os.path.dirname(file), os.readlink(file)))
+    return file
+
+
+def _from_file(file: str, target: str) -> ModuleType:
+    """A module from a file, importable by others under the file's name."""
+    module = _import(os.path.basename(file).removesuffix(".py"), f"handler {target}")
+    if not (module.__file__ and os.path.samefile(module.__file__, file)):
         other = module.__file__ or "the interpreter"
         raise CannotLoad(f"handler {target}: the file has the name of another module, of {other}: give it another one")
     return module
@@ -94,14 +113,28 @@ def _from_file(path: str, target: str) -> ModuleType:
 
 def _account_of(error: BaseException) -> str:
     """An error in one line, with the place in the user's code that is nearest to it."""
-    import traceback  # only now: whoever is forked from a process that has it pays for its half megabyte
-
-    text = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        text = str(error.msg if isinstance(error, SyntaxError) else error)
+    except Exception:  # noqa: BLE001 - it is a user's, and may do anything
+        text = "(its text cannot be had)"
+    account = f"{name}: {' '.join(text.split())}" if text else name
     if isinstance(error, SyntaxError):
-        return f"{text} ({error.filename}, line {error.lineno})"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
-    own = [frame for frame in frames if not frame.filename.startswith(os.path.dirname(__file__))]
-    return f"{text} ({own[-1].filename}, line {own[-1].lineno})" if own else text
+        return f"{account} ({error.filename}, line {error.lineno})"
+    place = _nearest_place(error)
+    return account if place is None else f"{account} ({place})"
+
+
+def _nearest_place(error: BaseException) -> str | None:
+    """Where in the user's code it was raised last. (The traceback module is not needed for that, nor imported.)"""
+    place, trace = None, error.__traceback__
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if "importlib" not in file and not file.startswith(os.path.dirname(__file__)):
+            place = f"{file}, line {trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
 
 
 def _find(module: ModuleType, name: str, target: str) -> Any:

@@ -254,9 +254,10 @@ def main() -> NoReturn:
         from tcppar.spawner import loading
         from tcppar.spawner.forking import ForkLauncher
 
+        named = plan.handler
         beginning.become_handlers_home(plan.environment)
         try:
-            handler = loading.load(plan.handler.target, plan.handler.import_path, plan.handler.preload)
+            handler = loading.load(named.target, named.import_path, named.folder, named.preload)
         except loading.CannotLoad as error:
             channel.send([Refused(str(error), mistake=True, sources=loading.sources(error))])
             sys.exit(1)

@@ -15,6 +15,7 @@ import _socket
 import gc
 import sys
 
+from tcppar.child.own_path import OwnPath
 from tcppar.child.process import SUCCEEDED, limits, live, set_limits
 from tcppar.child.worker import Worker
 from tcppar.descriptors import CHANNEL_DESCRIPTOR
@@ -60,7 +61,8 @@ class Zygote:
 
     def run(self) -> None:
         """Serve until there is nothing more to come and no child left. Children do not return."""
-        self._handler.rehearse(self._service)
+        with OwnPath():
+            self._handler.rehearse(self._service)
         # What is there now is no garbage, and a collection in a child would only copy pages by looking at it.
         gc.collect()
         gc.freeze()
@@ -144,7 +146,7 @@ def main() -> NoReturn:
     try:
         _enter(plan)
         beginning.become_handlers_home(plan["environment"])
-        handler = loading.load(*(plan["handler"][name] for name in ("target", "import_path", "preload")))
+        handler = loading.load(*(plan["handler"][name] for name in ("target", "import_path", "folder", "preload")))
     except sandbox.CannotEnter as error:
         _say(channel, [_REFUSED, str(error), False, []])
         sys.exit(1)

@@ -112,14 +112,15 @@ class SpawnerProcess(Taker):
             os.kill(self.pid, number)
 
 
-# Isolated (-I), without the site packages' start-up costs (-S): only the two folders that a spawner needs. msgspec
+# Isolated (-I), without the site packages' start-up costs (-S): only the two folders that a spawner needs, behind
+# Python's own library, of which nothing that is installed takes a module's place. msgspec
 # imports typing_extensions where it is installed, and with it a megabyte (inspect, ast, tokenize); it does as well
 # without.
 _BOOTSTRAP = (
-    "import sys; sys.path[:0] = sys.argv[1:]; sys.modules['typing_extensions'] = None; import msgspec; "
+    "import sys; sys.path += sys.argv[1:]; sys.modules['typing_extensions'] = None; import msgspec; "
     "del sys.modules['typing_extensions']; from tcppar.spawner.loop import main; main()"
 )
-_LEAN_BOOTSTRAP = "import sys; sys.path[:0] = sys.argv[1:]; from tcppar.spawner.zygote import main; main()"
+_LEAN_BOOTSTRAP = "import sys; sys.path += sys.argv[1:]; from tcppar.spawner.zygote import main; main()"
 # Functions of C libraries are found at the start, and not when they are called first, which would be in each child.
 _LEAN_ENVIRONMENT = {"LD_BIND_NOW": "1"}
 _FOLDERS = [os.path.dirname(package) for package in (*tcppar.__path__, *msgspec.__path__)]

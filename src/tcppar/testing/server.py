@@ -65,7 +65,17 @@ class Server:
         env = os.environ | dict(environment or {})
         if portable:
             env["TCPPAR_PORTABLE"] = "1"
-        command = [*wrapper, sys.executable, "-m", "tcppar", "serve", "--log-format", "json", *map(str, arguments)]
+        command = [
+            *wrapper,
+            sys.executable,
+            "-P",
+            "-m",
+            "tcppar",
+            "serve",
+            "--log-format",
+            "json",
+            *map(str, arguments),
+        ]
         self.records: list[Record] = []
         self.noise: list[str] = []
         self._watch = watch

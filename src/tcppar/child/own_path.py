@@ -1,0 +1,39 @@
+"""Importing for tcppar in a process that has its users' folders on the path.
+
+Those folders stand before Python's own library, so that `import traceback` finds whatever somebody has put there
+under this name. What a handler imports is its own affair. What is imported for us comes from where it was when this
+process began: from Python's library, and from what is installed with tcppar.
+"""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_OWN = tuple(sys.path)
+
+
+class OwnPath:
+    """For a block, modules are looked for where they were when this process began."""
+
+    __slots__ = ("_theirs",)
+
+    def __enter__(self) -> None:
+        self._theirs = sys.path
+        # Another list, and not the same with other entries: somebody may be walking through it.
+        sys.path = list(_OWN)
+
+    def __exit__(self, *_: object) -> None:
+        sys.path = self._theirs
+
+
+def own(name: str) -> Any:
+    """A module of Python's own library, imported if it is not yet."""
+    found = sys.modules.get(name)
+    if found is None:
+        with OwnPath():
+            found = __import__(name)
+    return found
