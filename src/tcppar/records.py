@@ -84,6 +84,8 @@ class HandlerPlan(Struct, frozen=True):
         folder: where the handler's module is looked for if it is nowhere there; it then comes first.
         preload: modules that are imported before the handler.
         connections_per_worker: after so many a worker ends and is replaced; None for any number.
+        tells_imports: whether its processes tell what they import. Those of one spawner tell it once, for they know
+            what others of them have told.
         worker_memory_kb: a worker whose peak memory is above this ends after the connection; None for no limit.
     """
 
@@ -94,6 +96,7 @@ class HandlerPlan(Struct, frozen=True):
     preload: tuple[str, ...] = ()
     connections_per_worker: int | None = None
     worker_memory_kb: int | None = None
+    tells_imports: bool = True
 
 
 class ChildPlan(Struct, frozen=True):

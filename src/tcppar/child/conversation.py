@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import logging
     import socket as sockets
     from collections.abc import Iterable
+    from typing import Any
 
     from tcppar.endpoints import Address, Ends
 
@@ -106,17 +107,17 @@ class Conversation:
     @property
     def socket(self) -> sockets.socket:
         """The socket, for all that is not offered here. What was received but not read is no longer in it."""
-        sockets = own("socket")  # only for those who ask
-        if not isinstance(self._socket, sockets.socket):
+        kinds: Any = own("socket")  # only for those who ask
+        if not isinstance(self._socket, kinds.socket):
             bare, timeout = self._socket, self._socket.gettimeout()
             kind = bare.family, bare.type, bare.proto
             if self.closed:
-                self._socket = sockets.socket(*kind)
+                self._socket = kinds.socket(*kind)
                 self._socket.close()
             else:
-                self._socket = sockets.socket(*kind, bare.detach())
+                self._socket = kinds.socket(*kind, bare.detach())
                 self._socket.settimeout(timeout)
-        return self._socket
+        return self._socket  # type: ignore[return-value]
 
     @socket.setter
     def socket(self, other: sockets.socket) -> None:
@@ -126,14 +127,11 @@ class Conversation:
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
         """Logs to `tcppar.SERVICE`; every record has `connection_id`, `service` and `peer`.
 
-        If nobody has configured logging, records of level INFO and above go to the server's log from now on.
+        If nobody has configured logging, its records of level INFO and above go to the server's log.
         """
         if self._log is None:
-            logging = own("logging")  # only for those who log
-            if not logging.getLogger().handlers:
-                logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-            extra = {"connection_id": self.id, "service": self.service, "peer": self.peer}
-            self._log = logging.LoggerAdapter(logging.getLogger(f"tcppar.{self.service}"), extra)
+            # Only for those who log: logging is as large as all else in a handler's process.
+            self._log = own("tcppar.child.connection_log").log_of(self)
         return self._log
 
     @property

@@ -6,10 +6,12 @@ As all that handlers' processes are forked from, it imports next to nothing (see
 from __future__ import annotations
 
 import _socket
+import sys
 
 from tcppar.child.conversation import finish
 from tcppar.child.errors import PeerGone
-from tcppar.child.own_path import OwnPath
+from tcppar.child.late_imports import LateImports
+from tcppar.child.own_path import OwnPath, own
 from tcppar.child.process import FAILED, SUCCEEDED, say, say_traceback
 from tcppar.endpoints import PlainEnds
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from tcppar.child.async_connection import AsyncConnection
     from tcppar.child.connection import Connection
+    from tcppar.child.conversation import Conversation
     from tcppar.endpoints import Address, Ends
 
     class Conversing(Protocol):
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 
     Begin = Callable[[_socket.socket, str, str, Ends], Conversing]
 
+LATE = {"socket": "socket", "log": "tcppar.child.connection_log"}
+"""What of a connection needs a module that most handlers have no use for."""
 _GONE = (PeerGone, ConnectionError)
 _FAMILIES = {"ipv4": _socket.AF_INET, "ipv6": _socket.AF_INET6, "unix": _socket.AF_UNIX}
 # The interpreter counts how often code runs before it settles how to run it, some dozen times at most: after so many
@@ -44,12 +49,18 @@ class Kind:
         prepare: loads what this kind needs, and returns how to begin: a function of the socket, the connection's id,
             the service's name and the addresses, whose result is passed on to `run`.
         run: runs the handler, its first argument, to its end.
-        rehearsed: a handler of this kind that answers one byte.
+        rehearsed: makes a handler of this kind that answers one byte, in the way of the one it is given. It also uses
+            what of the connection (LATE) is mentioned in the handler's code.
     """
 
     __slots__ = ("prepare", "rehearsed", "run")
 
-    def __init__(self, prepare: Callable[[], Begin], run: Callable[[Any, Any], object], rehearsed: object) -> None:
+    def __init__(
+        self,
+        prepare: Callable[[], Begin],
+        run: Callable[[Any, Any], object],
+        rehearsed: Callable[[Any, frozenset[str]], object],
+    ) -> None:
         self.prepare = prepare
         self.run = run
         self.rehearsed = rehearsed
@@ -62,14 +73,28 @@ class Handler:
         target: what the configuration calls it, for messages.
         called: the function or the class.
         kind: how it is called.
+        mentions: those of LATE that its code speaks of.
     """
 
-    def __init__(self, target: str, called: Any, kind: Kind) -> None:
+    def __init__(self, target: str, called: Any, kind: Kind, mentions: frozenset[str] = frozenset()) -> None:
         self.target = target
         self._called = called
         self._kind = kind
         with OwnPath():
+            for name in mentions:
+                own(LATE[name])
             self._begin = kind.prepare()
+        self._rehearsed = kind.rehearsed(called, mentions)
+        self._late: LateImports | None = None
+
+    def watch_imports(self, is_first: Callable[[str], bool]) -> None:
+        """Tell in the log what is imported from now on: it is so in every process that is forked.
+
+        Args:
+            is_first: see `LateImports`.
+        """
+        self._late = LateImports(self.target, is_first)
+        self._late.watch()
 
     def rehearse(self, service: str, times: int = _REHEARSALS) -> None:
         """Hold conversations with oneself, of one byte, with a handler of the same kind.
@@ -80,12 +105,15 @@ class Handler:
         for _ in range(times):
             ours, its = _socket.socketpair()
             ours.send(b".")
-            self._converse(self._kind.rehearsed, its.detach(), "", service, PlainEnds("unix", "", 0, "", 0))
+            self._converse(self._rehearsed, its.detach(), "", service, PlainEnds("unix", "", 0, "", 0))
             ours.close()
 
     def converse(self, descriptor: int, connection_id: str, service: str, endpoints: Ends) -> int:
         """Run it to its end, and end the connection in order; an exit code."""
-        return self._converse(self._called, descriptor, connection_id, service, endpoints)
+        code = self._converse(self._called, descriptor, connection_id, service, endpoints)
+        if self._late is not None and self._late.found:
+            self._late.tell()
+        return code
 
     def _converse(self, called: Any, descriptor: int, connection_id: str, service: str, endpoints: Ends) -> int:
         """As `converse`, for any handler of this kind.
@@ -136,8 +164,19 @@ def _run_function(called: Callable[[Connection], object], conn: Connection) -> N
     called(conn)
 
 
-def _answer(conn: Connection) -> None:
-    conn.write(conn.read(1))
+def _rehearsed_function(_: object, mentions: frozenset[str]) -> Callable[[Connection], None]:
+    def answer(conn: Connection) -> None:
+        conn.write(conn.read(1))
+        _use(conn, mentions)
+
+    return answer
+
+
+def _use(conn: Conversation, mentions: frozenset[str]) -> None:
+    if "socket" in mentions:
+        conn.socket.sendall(b".")
+    if "log" in mentions:
+        own(LATE["log"]).rehearse(conn)
 
 
 def _prepare_coroutine() -> Begin:
@@ -159,8 +198,12 @@ def _run_coroutine(called: Callable[[AsyncConnection], Any], conn: AsyncConnecti
     asyncio.run(converse())
 
 
-async def _answer_async(conn: AsyncConnection) -> None:
-    await conn.write(await conn.read(1))
+def _rehearsed_coroutine(_: object, mentions: frozenset[str]) -> Callable[[AsyncConnection], Any]:
+    async def answer(conn: AsyncConnection) -> None:
+        await conn.write(await conn.read(1))
+        _use(conn, mentions)
+
+    return answer
 
 
 class _Request:
@@ -189,16 +232,25 @@ def _run_request(called: Any, request: _Request) -> None:
     called(request.socket, _as_in_python(request.endpoints.family, request.endpoints.remote_address), server)
 
 
+def _rehearsed_request(called: Any, _: frozenset[str]) -> object:
+    """A class with the base that the user's has of socketserver's, which does most of the work."""
+    socketserver = sys.modules.get("socketserver")
+    if socketserver is None or not issubclass(called, socketserver.StreamRequestHandler):
+        return _Answer
+    answer = {"handle": lambda handler: handler.wfile.write(handler.rfile.readline(1))}
+    return type("Answer", (socketserver.StreamRequestHandler,), answer)
+
+
 class _Answer:
     def __init__(self, request: sockets.socket, client_address: object, server: object) -> None:
         request.sendall(request.recv(1))
 
 
-FUNCTION = Kind(_prepare_function, _run_function, _answer)
+FUNCTION = Kind(_prepare_function, _run_function, _rehearsed_function)
 """A function of a Connection."""
-COROUTINE = Kind(_prepare_coroutine, _run_coroutine, _answer_async)
+COROUTINE = Kind(_prepare_coroutine, _run_coroutine, _rehearsed_coroutine)
 """An async def of an AsyncConnection."""
-REQUEST_HANDLER = Kind(_prepare_request, _run_request, _Answer)
+REQUEST_HANDLER = Kind(_prepare_request, _run_request, _rehearsed_request)
 """A class of socketserver's."""
 
 

@@ -31,9 +31,10 @@ class OwnPath:
 
 
 def own(name: str) -> Any:
-    """A module of Python's own library, imported if it is not yet."""
+    """A module of tcppar's or of Python's own library, imported if it is not yet."""
     found = sys.modules.get(name)
     if found is None:
         with OwnPath():
-            found = __import__(name)
+            __import__(name)
+        found = sys.modules[name]
     return found

@@ -29,6 +29,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "_once.h"
 #include "_orders.h"
 #include "_unpack.h"
 
@@ -398,6 +399,7 @@ static void begin(int channel, int spares, bool passes_log) {
     self.last_number = self.last_attempt = -1;
     self.look_at = self.prepare_at = NEVER;
     self.found_at = -NEVER;
+    share_what_is_said();
     prepare_in(0.0);
 }
 
@@ -555,6 +557,16 @@ static PyObject *tell_lost(PyObject *module, PyObject *args) {
     return tell(channel);
 }
 
+PyDoc_STRVAR(is_first_doc, "is_first(text) -> bool\n\n"
+                           "In a child: whether none of the spawner's children has asked this before.");
+
+static PyObject *is_first(PyObject *module, PyObject *args) {
+    const char *text;
+    if (!PyArg_ParseTuple(args, "s", &text))
+        return NULL;
+    return PyBool_FromLong(is_first_to_say(text));
+}
+
 PyDoc_STRVAR(unpack_doc, "unpack(data) -> object\n\nThe value of MessagePack data; arrays are tuples.\n"
                          "Raises ValueError if it is not MessagePack.");
 
@@ -572,6 +584,7 @@ static PyMethodDef methods[] = {{"serve", serve, METH_VARARGS, serve_doc},
                                 {"tell_ready", tell_ready, METH_VARARGS, tell_ready_doc},
                                 {"tell_ended", tell_ended, METH_VARARGS, tell_ended_doc},
                                 {"tell_lost", tell_lost, METH_VARARGS, tell_lost_doc},
+                                {"is_first", is_first, METH_VARARGS, is_first_doc},
                                 {"unpack", unpack, METH_VARARGS, unpack_doc},
                                 {NULL, NULL, 0, NULL}};
 

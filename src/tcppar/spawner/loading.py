@@ -9,7 +9,8 @@ import sys
 from _frozen_importlib_external import PathFinder
 from types import FunctionType, MethodType
 
-from tcppar.child.handlers import COROUTINE, FUNCTION, REQUEST_HANDLER, Handler
+from tcppar.child.handlers import COROUTINE, FUNCTION, LATE, REQUEST_HANDLER, Handler
+from tcppar.spawner.mentions import mentioned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +64,20 @@ def load(target: str, import_path: Sequence[str], folder: str, preload: Sequence
             watch.note(module_name)
         module = _import(where, f"handler {target}") if file is None else _from_file(file, target)
     watch.refuse_threads()
-    return Handler(target, *_kind_of(_find(module, name, target), target))
+    called, kind = _kind_of(_find(module, name, target), target)
+    return Handler(target, called, kind, mentioned(_users_modules(module.__name__), frozenset(LATE)))
+
+
+def _users_modules(module_name: str) -> list[ModuleType]:
+    """The modules of those who have written the handler: of its own package, and all that are not installed. A checkout
+    of tcppar is not either, and speaks of everything."""
+    package, files = module_name.partition(".")[0], set(sources())
+    found = []
+    for name, module in list(sys.modules.items()):
+        its = name.partition(".")[0]
+        if its == package or (its != "tcppar" and getattr(module, "__file__", None) in files):
+            found.append(module)
+    return found
 
 
 def sources(failure: CannotLoad | None = None) -> tuple[str, ...]:

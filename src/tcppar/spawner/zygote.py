@@ -21,6 +21,7 @@ from tcppar.child.worker import Worker
 from tcppar.descriptors import CHANNEL_DESCRIPTOR
 from tcppar.endpoints import PlainEnds
 from tcppar.spawner import beginning, loading, sandbox
+from tcppar.spawner.at_fork import AtFork
 
 try:
     from tcppar.spawner import _zygote
@@ -48,9 +49,10 @@ class Zygote:
         channel: to the supervisor.
         plan: `records.ChildPlan`, as the channel has brought it.
         handler: loaded.
+        at_fork: what was put off until there are children.
     """
 
-    def __init__(self, channel: _socket.socket, plan: dict[str, Any], handler: Handler) -> None:
+    def __init__(self, channel: _socket.socket, plan: dict[str, Any], handler: Handler, at_fork: AtFork) -> None:
         self._channel = channel
         self._service: str = plan["service"]
         self._id_prefix: str = plan["id_prefix"]
@@ -58,6 +60,7 @@ class Zygote:
         self._passes_log: bool = plan["passes_log"]
         self._plan: dict[str, Any] = plan["handler"]
         self._handler = handler
+        self._at_fork = at_fork
 
     def run(self) -> None:
         """Serve until there is nothing more to come and no child left. Children do not return."""
@@ -66,10 +69,13 @@ class Zygote:
         # What is there now is no garbage, and a collection in a child would only copy pages by looking at it.
         gc.collect()
         gc.freeze()
+        if self._plan["tells_imports"]:
+            self._handler.watch_imports(_zygote.is_first)
         spares = 0 if self._plan["mode"] == "pool" else _SPARES
         given = _zygote.serve(self._channel.fileno(), spares, self._passes_log)
         if given is not None:
             order = given[1]
+            self._at_fork.apply()
             life = self._wait if order is None else self._work if order[0] == _HIRE else self._converse
             # One that waits must have room for what comes with an offer: two descriptors.
             live(life, given, self._handler.target, () if order is None else self._limits)
@@ -146,7 +152,9 @@ def main() -> NoReturn:
     try:
         _enter(plan)
         beginning.become_handlers_home(plan["environment"])
-        handler = loading.load(*(plan["handler"][name] for name in ("target", "import_path", "folder", "preload")))
+        at_fork = AtFork()
+        with at_fork:
+            handler = loading.load(*(plan["handler"][name] for name in ("target", "import_path", "folder", "preload")))
     except sandbox.CannotEnter as error:
         _say(channel, [_REFUSED, str(error), False, []])
         sys.exit(1)
@@ -154,7 +162,7 @@ def main() -> NoReturn:
         _say(channel, [_REFUSED, str(error), True, list(loading.sources(error))])
         sys.exit(1)
     _say(channel, [_READY, list(loading.sources()), 0])
-    Zygote(channel, plan, handler).run()
+    Zygote(channel, plan, handler, at_fork).run()
     sys.exit(0)
 
 

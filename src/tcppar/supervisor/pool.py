@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
+from msgspec.structs import replace
 
 from tcppar.config import ServiceConfig, child_plan
 from tcppar.events import GivenUp, SpawnerDied, SpawnerStarted
@@ -168,14 +168,21 @@ class Pool:
 
     def _start(self) -> SpawnerProcess:
         if self.plan.passes_log:
-            return SpawnerProcess.started_with_log(self, self._core, self.plan)
+            return SpawnerProcess.started_with_log(self, self._core, self._plan_of_next())
         if self.config.settings.stderr is StderrMode.INHERIT:
-            return SpawnerProcess.started(self, self._core, self.plan, 2)
+            return SpawnerProcess.started(self, self._core, self._plan_of_next(), 2)
         null = os.open(os.devnull, os.O_WRONLY)
         try:
-            return SpawnerProcess.started(self, self._core, self.plan, null)
+            return SpawnerProcess.started(self, self._core, self._plan_of_next(), null)
         finally:
             os.close(null)
+
+    def _plan_of_next(self) -> ChildPlan:
+        """The plan of a spawner that is started now. Only of the first one do processes tell what they import."""
+        handler = self.plan.handler
+        if handler is None or not self.spawners:
+            return self.plan
+        return replace(self.plan, handler=replace(handler, tells_imports=False))
 
     @property
     def is_short(self) -> bool:
@@ -378,7 +385,7 @@ def _plan_with_directory(config: ServiceConfig, core: "Core", former: str | None
     """
     plan = child_plan(config, core.id_prefix, os.environ, options_inherited=core.features.inherited_options)
     if former is not None:
-        return msgspec.structs.replace(plan, control_directory=former or None)
+        return replace(plan, control_directory=former or None)
     if plan.control_file is None:
         return plan
-    return msgspec.structs.replace(plan, control_directory=control_folder.make(config.name, config.identity))
+    return replace(plan, control_directory=control_folder.make(config.name, config.identity))
