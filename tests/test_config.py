@@ -88,7 +88,8 @@ SPECIAL: Plain = {
 
 def sound_with(name: str) -> Plain:
     """Plain data of a service that a setting makes sense in."""
-    return SOUND | (POOL if name in OF_A_POOL else HANDLER if name in OF_A_HANDLER else {})
+    more = {"clear_environment": True} if name == "keep_environment" else {}
+    return SOUND | more | (POOL if name in OF_A_POOL else HANDLER if name in OF_A_HANDLER else {})
 
 
 def other_than_default(kind: type[msgspec.Struct], name: str) -> Any:
@@ -287,10 +288,13 @@ def test_a_worker_may_have_unlimited_memory(tmp_path: Path) -> None:
     assert handler_plan(tmp_path, POOL | {"worker_memory": "unlimited"}).worker_memory_kb is None
 
 
-def test_modules_are_looked_for_in_the_directory_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_modules_that_are_nowhere_else_are_looked_for_in_the_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    assert handler_plan(tmp_path, HANDLER).import_path[0] == str(tmp_path)
-    assert handler_plan(tmp_path, HANDLER | {"directory": "/usr"}).import_path[0] == "/usr"
+    assert handler_plan(tmp_path, HANDLER).folder == str(tmp_path)
+    assert handler_plan(tmp_path, HANDLER | {"directory": "/usr"}).folder == "/usr"
+    assert not {str(tmp_path), "/usr"} & {*handler_plan(tmp_path, HANDLER | {"directory": "/usr"}).import_path}
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from tcppar.settings import ServiceSettings
 _HANDLER = re.compile(r"(?:[^\W\d]\w*(?:\.[^\W\d]\w*)*|.+\.py):[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 _OF_A_HANDLER = ("mode", "preload")
 _OF_A_POOL = ("workers", "connections_per_worker", "worker_memory")
+_OF_SPAWNERS = ("spawners", "connections_per_spawner")
 # execve(2): one word, and what the pointer to each takes.
 _LONGEST_WORD = 131071
 _POINTER = 8
@@ -87,7 +88,9 @@ def _unusable_handler(settings: ServiceSettings, given: Mapping[str, Any]) -> li
         for name in ("command", "control_file", "descriptors")
         if given.get(name)
     )
-    if settings.mode is not HandlerMode.POOL:
+    if settings.mode is HandlerMode.POOL:
+        found.extend(f'{name}: is for mode = "fork": a pool has one spawner' for name in _OF_SPAWNERS if name in given)
+    else:
         found.extend(f'{name}: is for mode = "pool"' for name in _OF_A_POOL if name in given)
     return found
 

@@ -32,6 +32,25 @@ _STOPS = (Signals.SIGINT, Signals.SIGTERM)
 _FIRST_PASSED = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 # What stands in the working directory is not the server's (-P).
 _COMMAND = (sys.executable, "-P", "-m", "tcppar")
+_TLS_IN_A_HANDLER = """in the handler's module
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain("certificate.pem", "key.pem")
+
+then, in a function of a Connection, talk by `tls`
+
+    with context.wrap_socket(conn.socket, server_side=True) as tls:
+
+or, in a request handler class,
+
+    def setup(self):
+        self.request = context.wrap_socket(self.request, server_side=True)
+        super().setup()
+
+    def finish(self):
+        super().finish()
+        self.request.close()
+"""
 # LISTEN_PID must be the process itself, whose number nobody knows before.
 _COMMAND_WITH_LISTENERS = (
     sys.executable,
@@ -111,6 +130,9 @@ class Server:
         **settings: Any,
     ) -> None:
         refuse_in_an_import()
+        for address in addresses:
+            if not isinstance(address, str):
+                refuse_wrapped(address)
         if addresses and "listen" in settings:
             raise ConfigurationError(["settings: listen: the addresses are given without a name already"])
         if addresses:
@@ -125,6 +147,12 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
         self._addresses: list[ListeningAddress] = []
         self.stderr: IO[bytes] | None = None
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "socket":
+            refuse_wrapped(value)
+            raise ConfigurationError(["Server.socket: it listens on what it was constructed with, and has no socket"])
+        super().__setattr__(name, value)
 
     # Starting.
 
@@ -296,6 +324,23 @@ def refuse_in_an_import() -> None:
                 ['a server is started by the import of its own handler: start it under `if __name__ == "__main__":`']
             )
         frame = frame.f_back
+
+
+def refuse_wrapped(listener: object) -> None:
+    """Refuse a listener of which the server would use the bare socket, and so serve clear text.
+
+    Raises:
+        ConfigurationError: it is no plain socket.
+    """
+    if type(listener) is socket.socket:
+        return
+    kind = f"{type(listener).__module__}.{type(listener).__qualname__}"
+    raise ConfigurationError(
+        [
+            f"socket: {kind} is no plain socket: the server is a process of its own, gets the socket alone, and would "
+            "serve clear text. Give it the plain one, and let each connection's process begin TLS: " + _TLS_IN_A_HANDLER
+        ]
+    )
 
 
 # What the server is told.

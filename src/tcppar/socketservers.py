@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NoReturn
 
 from tcppar.errors import ConfigurationError
 from tcppar.records import HandlerMode
-from tcppar.server import Server, refuse_in_an_import
+from tcppar.server import Server, refuse_in_an_import, refuse_wrapped
 from tcppar.settings import LARGEST_BACKLOG, ServiceSettings
 
 # What socketserver calls for every request, in the process that accepts. Here that is not the program's.
@@ -21,7 +21,17 @@ _NOT_CALLED = (
     "handle_error",
     "shutdown_request",
     "close_request",
+    "handle_timeout",
+    "process_request_thread",
+    "collect_children",
 )
+# Attributes that are for a server of another kind.
+_WITHOUT_EFFECT = {
+    "timeout": "it is for handle_request, which is not here: a time limit for clients is the request handler's timeout",
+    "daemon_threads": "requests have processes: whether server_close waits for them is said by block_on_close",
+}
+# What the server's process is told when it is started.
+_TOLD_AT_THE_START = ("RequestHandlerClass", "max_children", "tcppar_settings", "socket")
 
 
 class ForkingTCPServer(socketserver.TCPServer):
@@ -76,6 +86,7 @@ class ForkingTCPServer(socketserver.TCPServer):
         """
         refuse_in_an_import()
         _refuse_what_is_not_called(type(self))
+        self._serves = False
         self._leaving: list[Server] = []
         self._stop_asked = threading.Event()
         self._left = threading.Event()
@@ -88,6 +99,24 @@ class ForkingTCPServer(socketserver.TCPServer):
         except BaseException:
             self.server_close()
             raise
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """As for any object, but for what would then be without effect.
+
+        Raises:
+            ConfigurationError: it would be.
+        """
+        if name == "socket":
+            refuse_wrapped(value)
+        if name in _NOT_CALLED:
+            raise ConfigurationError([_not_called(f"{type(self).__qualname__}.{name}")])
+        if name in _WITHOUT_EFFECT and value is not None:
+            raise ConfigurationError([f"{type(self).__qualname__}.{name}: {_WITHOUT_EFFECT[name]}"])
+        if name in _TOLD_AT_THE_START and vars(self).get("_serves"):
+            raise ConfigurationError(
+                [f"{type(self).__qualname__}.{name}: the server serves, and was told at its start: set it before"]
+            )
+        super().__setattr__(name, value)
 
     def _new_server(self) -> Server:
         settings: dict[str, Any] = {"mode": self._mode, "max_connections": self.max_children} | dict(
@@ -116,6 +145,7 @@ class ForkingTCPServer(socketserver.TCPServer):
     def _serve(self, poll_interval: float) -> None:
         server = self._new_server()
         server.start()
+        self._serves = True
         try:
             while not self._stop_asked.wait(poll_interval):
                 if not server.running:
@@ -123,6 +153,7 @@ class ForkingTCPServer(socketserver.TCPServer):
                     return
                 self.service_actions()
         finally:
+            self._serves = False
             server.send_signal(Signals.SIGTERM)
             self._leaving.append(server)
 
@@ -158,16 +189,25 @@ class ForkingTCPServer(socketserver.TCPServer):
 def _refuse_what_is_not_called(kind: type[socketserver.TCPServer]) -> None:
     mistakes = []
     for name in _NOT_CALLED:
-        owner = next(ancestor for ancestor in kind.__mro__ if name in vars(ancestor))
+        owner = next((ancestor for ancestor in kind.__mro__ if name in vars(ancestor)), socketserver.BaseServer)
         if owner.__module__ == socketserver.__name__ and owner.__name__.endswith("MixIn"):
             mistakes.append(f"{kind.__qualname__}: leave {owner.__name__} out: every request has a process anyway")
         elif owner.__module__ != socketserver.__name__:
-            mistakes.append(
-                f"{kind.__qualname__}: {owner.__qualname__}.{name} would not be called: requests are accepted and "
-                "served in other processes; what it does belongs into the request handler's setup, handle or finish"
-            )
+            mistakes.append(f"{kind.__qualname__}: {_not_called(f'{owner.__qualname__}.{name}')}")
+    mistakes += [
+        f"{kind.__qualname__}.{name}: {reason}"
+        for name, reason in _WITHOUT_EFFECT.items()
+        if any(name in vars(ancestor) for ancestor in kind.__mro__ if ancestor.__module__ != socketserver.__name__)
+    ]
     if mistakes:
         raise ConfigurationError(list(dict.fromkeys(mistakes)))
+
+
+def _not_called(method: str) -> str:
+    return (
+        f"{method} would not be called: requests are accepted and served in other processes; what it does belongs into "
+        "the request handler's setup, handle or finish"
+    )
 
 
 class PoolTCPServer(ForkingTCPServer):

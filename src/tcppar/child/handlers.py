@@ -13,6 +13,7 @@ from tcppar.child.errors import PeerGone
 from tcppar.child.late_imports import LateImports
 from tcppar.child.own_path import OwnPath, own
 from tcppar.child.process import FAILED, SUCCEEDED, say, say_traceback
+from tcppar.child.unrun import unrun
 from tcppar.endpoints import PlainEnds
 
 TYPE_CHECKING = False
@@ -48,7 +49,7 @@ class Kind:
     Args:
         prepare: loads what this kind needs, and returns how to begin: a function of the socket, the connection's id,
             the service's name and the addresses, whose result is passed on to `run`.
-        run: runs the handler, its first argument, to its end.
+        run: runs the handler, its first argument, to its end; what it returns.
         rehearsed: makes a handler of this kind that answers one byte, in the way of the one it is given. It also uses
             what of the connection (LATE) is mentioned in the handler's code.
     """
@@ -125,7 +126,7 @@ class Handler:
         sock = _socket.socket(_FAMILIES[endpoints.family], _socket.SOCK_STREAM, 0, descriptor)
         conversing = self._begin(sock, connection_id, service, endpoints)
         try:
-            self._kind.run(called, conversing)
+            left = unrun(self._kind.run(called, conversing))
         except SystemExit as leaving:
             return _exit_code(leaving)
         except BaseException as error:  # noqa: BLE001 - see above
@@ -136,7 +137,10 @@ class Handler:
             return FAILED
         finally:
             conversing._finish()
-        return SUCCEEDED
+        if left is None:
+            return SUCCEEDED
+        say(f"handler {self.target}: connection {connection_id}: it has returned {left}")
+        return FAILED
 
 
 def _is_peers(error: BaseException) -> bool:
@@ -160,8 +164,8 @@ def _prepare_function() -> Begin:
     )
 
 
-def _run_function(called: Callable[[Connection], object], conn: Connection) -> None:
-    called(conn)
+def _run_function(called: Callable[[Connection], object], conn: Connection) -> object:
+    return called(conn)
 
 
 def _rehearsed_function(_: object, mentions: frozenset[str]) -> Callable[[Connection], None]:
@@ -189,13 +193,13 @@ def _prepare_coroutine() -> Begin:
     )
 
 
-def _run_coroutine(called: Callable[[AsyncConnection], Any], conn: AsyncConnection) -> None:
+def _run_coroutine(called: Callable[[AsyncConnection], Any], conn: AsyncConnection) -> object:
     import asyncio
 
-    async def converse() -> None:
-        await called(conn)
+    async def converse() -> object:
+        return await called(conn)
 
-    asyncio.run(converse())
+    return asyncio.run(converse())
 
 
 def _rehearsed_coroutine(_: object, mentions: frozenset[str]) -> Callable[[AsyncConnection], Any]:

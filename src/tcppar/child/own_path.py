@@ -8,6 +8,7 @@ process began: from Python's library, and from what is installed with tcppar.
 from __future__ import annotations
 
 import sys
+import warnings  # which the import system has loaded already
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,3 +39,14 @@ def own(name: str) -> Any:
             __import__(name)
         found = sys.modules[name]
     return found
+
+
+def format_warnings_by_own_path() -> None:
+    """Let what Python needs to show a warning (linecache, tracemalloc) be no affair of the handler's either."""
+    format_it = warnings.formatwarning
+
+    def formatted(*warning: Any) -> str:
+        with OwnPath():
+            return format_it(*warning)
+
+    warnings.formatwarning = formatted  # type: ignore[assignment]

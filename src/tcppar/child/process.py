@@ -10,7 +10,7 @@ import _io
 import os
 import sys
 
-from tcppar.child.own_path import OwnPath
+from tcppar.child.own_path import OwnPath, own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ def limits(rlimits: Iterable[tuple[str, int, int]]) -> Limits:
     """What setrlimit(2) is called with, from the names, soft and hard limits of a plan."""
     if not rlimits:
         return ()
-    import resource
-
+    resource = own("resource")
     return tuple((getattr(resource, f"RLIMIT_{name.upper()}"), (soft, hard)) for name, soft, hard in rlimits)
 
 
@@ -61,8 +60,7 @@ def set_limits(limits: Limits) -> None:
     """
     if not limits:
         return
-    import resource
-
+    resource = own("resource")
     for name, both in limits:
         resource.setrlimit(name, both)
 

@@ -4,6 +4,7 @@ import _signal  # type: ignore[import-not-found]
 import os
 import sys
 
+from tcppar.child import own_path
 from tcppar.descriptors import CHANNEL_DESCRIPTOR
 from tcppar.spawner import sandbox
 
@@ -26,6 +27,7 @@ def become_handlers_home(environment: dict[bytes, bytes]) -> None:
     """
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
         _signal.signal(number, _signal.SIG_IGN)
+    own_path.format_warnings_by_own_path()
     os.dup2(2, 1)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]

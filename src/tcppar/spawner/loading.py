@@ -7,9 +7,9 @@ import importlib
 import os
 import sys
 from _frozen_importlib_external import PathFinder
-from types import FunctionType, MethodType
 
-from tcppar.child.handlers import COROUTINE, FUNCTION, LATE, REQUEST_HANDLER, Handler
+from tcppar.child.handlers import LATE, Handler
+from tcppar.spawner.kinds import NotAHandler, kind_of
 from tcppar.spawner.mentions import mentioned
 
 TYPE_CHECKING = False
@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
     from typing import Any
-
-    from tcppar.child.handlers import Kind
-
-_COROUTINE = 0x80  # CO_COROUTINE, and the flag of *args (inspect, "Code Objects Bit Flags"); inspect itself is large
-_TAKES_ANY = 0x04
 
 
 class CannotLoad(Exception):
@@ -64,7 +59,11 @@ def load(target: str, import_path: Sequence[str], folder: str, preload: Sequence
             watch.note(module_name)
         module = _import(where, f"handler {target}") if file is None else _from_file(file, target)
     watch.refuse_threads()
-    called, kind = _kind_of(_find(module, name, target), target)
+    called = _find(module, name, target)
+    try:
+        kind = kind_of(called)
+    except NotAHandler as error:
+        raise CannotLoad(f"handler {target}: {error}") from None
     return Handler(target, called, kind, mentioned(_users_modules(module.__name__), frozenset(LATE)))
 
 
@@ -159,52 +158,6 @@ def _find(module: ModuleType, name: str, target: str) -> Any:
         where = getattr(module, "__file__", None) or module.__name__  # built-in modules have no file
         raise CannotLoad(f"handler {target}: {where} has no {name!r}")
     return found
-
-
-def _kind_of(found: Any, target: str) -> tuple[Any, Kind]:
-    expected = "expected a function of one connection, an async def of one, or a request handler class of socketserver"
-    if isinstance(found, type):
-        if all(callable(getattr(found, method, None)) for method in ("setup", "handle", "finish")):
-            return found, REQUEST_HANDLER
-        raise CannotLoad(f"handler {target}: the class has no setup, handle and finish: {expected}")
-    if not callable(found):
-        raise CannotLoad(f"handler {target}: {found!r} cannot be called: {expected}")
-    function, given = _what_is_called(found)
-    if function is None:
-        return found, FUNCTION
-    if not _takes(function, given):
-        takes = function.__code__.co_argcount + function.__code__.co_kwonlyargcount - (given - 1)
-        raise CannotLoad(f"handler {target}: it takes {takes} arguments: {expected}")
-    return found, COROUTINE if function.__code__.co_flags & _COROUTINE else FUNCTION
-
-
-def _what_is_called(found: Any) -> tuple[FunctionType | None, int]:
-    """The Python function that a call of this comes to, None if it is not one; and how many arguments it is given."""
-    given = 1
-    # A partial function can only be there if somebody has loaded it.
-    partial = functools.partial if (functools := sys.modules.get("functools")) else ()
-    while not isinstance(found, FunctionType):
-        if isinstance(found, partial):
-            given += len(found.args)
-            found = found.func
-        elif isinstance(found, MethodType):
-            given += 1
-            found = found.__func__
-        elif isinstance(call := type(found).__call__, FunctionType):
-            given += 1
-            found = call
-        else:
-            return None, given
-    return found, given
-
-
-def _takes(function: FunctionType, given: int) -> bool:
-    """Whether it can be called with so many arguments and no others."""
-    code = function.__code__
-    needed = code.co_argcount - len(function.__defaults__ or ())
-    by_name = code.co_kwonlyargcount - len(function.__kwdefaults__ or {})
-    takes_any = bool(code.co_flags & _TAKES_ANY)
-    return needed <= given and (code.co_argcount >= given or takes_any) and not by_name
 
 
 class _ImportWatch:

@@ -17,6 +17,12 @@ def mentioned(modules: Iterable[ModuleType], names: frozenset[str]) -> frozenset
     return frozenset(found)
 
 
+def names_in(code: CodeType) -> set[str]:
+    """All names of globals and attributes in some code."""
+    inner = (constant for constant in code.co_consts if hasattr(constant, "co_names"))
+    return set(code.co_names).union(*(names_in(part) for part in inner))
+
+
 def _code_of(module: ModuleType) -> CodeType | None:
     """The code of all of the module, from where it was loaded."""
     get_code = getattr(getattr(module, "__loader__", None), "get_code", None)
