@@ -148,16 +148,20 @@ def test_a_program_that_is_in_no_file_is_refused(tmp_path: Path) -> None:
     assert "the program is not in a file" in outcome(tmp_path / "x", NAMES_ITSELF, "-c", dedent(NAMES_ITSELF))[2]
 
 
-def test_a_handler_whose_name_means_another_one_where_the_server_looks_first_is_refused(tmp_path: Path) -> None:
+def test_a_handler_whose_name_means_another_one_where_the_server_looks_is_refused(tmp_path: Path) -> None:
     (tmp_path / "orders.py").write_text("def handle(conn): pass")
     (other := tmp_path / "other").mkdir()
     (other / "orders.py").write_text("def handle(conn): pass")
     text = """
-        import orders, tcppar
+        import orders, sys, tcppar
+        {}
         print(tcppar.Server("127.0.0.1:0", handler=orders.handle))
     """
-    assert outcome(tmp_path / "program.py", text, cwd=tmp_path)[0] == 0
-    assert f"would not be imported, but {other}/orders.py" in outcome(tmp_path / "program.py", text, cwd=other)[2]
+    # What this program finds by its path, the server finds by the same.
+    assert outcome(tmp_path / "program.py", text.format(""), cwd=other)[0] == 0
+    lost = text.format("del sys.path[0]")
+    assert f"would not be imported, but {other}/orders.py" in outcome(tmp_path / "program.py", lost, cwd=other)[2]
+    assert outcome(tmp_path / "program.py", lost, cwd=tmp_path)[0] == 0
 
 
 # Settings as arguments.

@@ -19,7 +19,7 @@ def name_of(handler: Callable[..., object] | str, folder: str) -> str:
 
     Args:
         handler: at the top level of a module, or of the program itself; or the setting's text already.
-        folder: where the server's processes look for modules first.
+        folder: where the server's processes look for a module that is nowhere on the path.
 
     Raises:
         ConfigurationError: it is a lambda, is defined in a function, belongs to an object, or its module cannot be
@@ -76,8 +76,10 @@ def _importable_main(name: str) -> str:
 
 
 def _refuse_if_hidden(package: str, folder: str) -> None:
-    """Refuse a module if the folder has another one of that name: this program did not look there, and would see its
-    server run other code than its own."""
+    """Refuse a module that the path no longer leads to, if the folder has another one of that name: this program would
+    see its server run other code than its own."""
+    if PathFinder.find_spec(package) is not None:
+        return
     found, loaded = PathFinder.find_spec(package, [folder]), getattr(sys.modules.get(package), "__spec__", None)
     # A folder without an __init__.py has no origin, and hides nothing.
     if found is None or loaded is None or found.origin is None or loaded.origin is None:

@@ -52,7 +52,9 @@ class ForkingTCPServer(socketserver.TCPServer):
     - A subclass cannot override what socketserver calls for every request (`verify_request`, `process_request`,
       `finish_request`, `handle_error`, ...); the constructor refuses one that does, or that has one of socketserver's
       mix-ins. The request handler's `setup`, `handle` and `finish` are the places for it.
-    - There is no `handle_request`.
+    - There is no `handle_request`, and so no `timeout` and `handle_timeout`.
+    - `socket` is a plain one: TLS begins in the request handler, and a wrapped socket is refused with the lines for that.
+    - While `serve_forever` runs, `RequestHandlerClass`, `max_children` and `tcppar_settings` cannot be changed.
     - When a request handler fails, its traceback is written to the log, and its client sees an orderly end.
 
     Attributes:
