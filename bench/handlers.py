@@ -3,9 +3,11 @@
 A connection is: connect, send 64 bytes, get them back, close. Every server has the same conversation (one exchange),
 the same Python and its default logging. The first part compares connections a second with 64 clients, and the median
 time of a connection with one client. The second part, "open", keeps thousands of connections open to handlers in
-forked processes: how much memory each takes, and what becomes of the rate of new ones.
+forked processes: how much memory each takes, and what becomes of the rate of new ones. The third, "shapes", compares
+handlers of different kinds (bench/shapes) with each other, in mode fork.
 
     python bench/handlers.py [--rounds 7] [--seconds 1.5]
+    python bench/handlers.py shapes [--rounds 7] [--seconds 1.5]
     python bench/handlers.py open [--open 10000] [--rounds 7] [--seconds 1.5]
 """
 
@@ -68,6 +70,10 @@ class Comparison:
     goals: tuple[Goal, ...]
 
 
+READ_AND_WRITE = "read_and_write"
+# The rates that are wanted, to that of read and write; None for as near as can be.
+SHAPES = {"by_socket": 0.9, "by_log": 0.8, "stream_request": 0.9, "coroutine": None}
+
 COMPARISONS = (
     Comparison("fork", "forking.py", "ForkingTCPServer", (Goal(Measure.RATE, 2.2), Goal(Measure.LATENCY, 0.5))),
     Comparison("pool", "streams.py", "asyncio", (Goal(Measure.RATE, 1.1), Goal(Measure.LATENCY, 0.6))),
@@ -81,6 +87,28 @@ def handler(mode: str, log: Path, name: str = "once") -> Iterator[Peer]:
     options = ["--handler", f"{HERE / 'echo_handler.py'}:{name}", "--mode", mode]
     with tcppar(log, *options, name=f"tcppar {mode}") as peer:
         yield peer
+
+
+@contextmanager
+def shape(name: str, folder: Path) -> Iterator[Peer]:
+    """Serve with the handler of a shape. Each has a module of its own: what one needs, another one is not to load."""
+    with tcppar(folder / name, "--handler", f"{HERE / 'shapes' / name}.py:handle", name=name) as peer:
+        yield peer
+
+
+def compare_shapes(load: Path, folder: Path, rounds: int, seconds: float) -> None:
+    with ExitStack() as stack:
+        peers = [stack.enter_context(shape(name, folder)) for name in (READ_AND_WRITE, *SHAPES)]
+        for measure in Measure:
+            print(f"shapes of handlers in mode fork, clients: {measure.clients}", flush=True)
+            for peer in peers:
+                measure.of(load, peer, seconds)
+            figures = in_turns(peers, rounds, lambda peer: measure.of(load, peer, seconds))  # noqa: B023 - called at once
+            for peer, its in zip(peers, figures, strict=True):
+                show(peer.name, its, measure)
+                wanted = SHAPES.get(peer.name) if measure is Measure.RATE else None
+                goal = "" if wanted is None else f" (goal: at least {wanted})"
+                print(f"  ratio {median_ratio(its, figures[0]):.3f}{goal}", flush=True)
 
 
 @contextmanager
@@ -202,7 +230,9 @@ def measure_open(load: Path, peer: Peer, number: int, rounds: int, seconds: floa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", nargs="?", choices=["compare", "open"], default="compare", help="what to do (compare)")
+    parser.add_argument(
+        "part", nargs="?", choices=["compare", "shapes", "open"], default="compare", help="what to do (compare)"
+    )
     parser.add_argument("--open", type=int, default=10_000, help="connections kept open in the part open (10000)")
     parser.add_argument("--rounds", type=int, default=7, help="runs of each server for each figure (7)")
     parser.add_argument("--seconds", type=float, default=1.5, help="length of each run (1.5)")
@@ -213,6 +243,9 @@ def main() -> None:
         if wanted.part == "open":
             peer = stack.enter_context(handler("fork", folder / "log", "until_gone"))
             measure_open(load, peer, wanted.open, wanted.rounds, wanted.seconds)
+            return
+        if wanted.part == "shapes":
+            compare_shapes(load, folder, wanted.rounds, wanted.seconds)
             return
         for comparison in COMPARISONS:
             compare(comparison, load, folder, wanted.rounds, wanted.seconds)

@@ -58,8 +58,8 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Meta(
             description="Instead of a command: the Python handler, as `module:name` or `path/file.py:name`. It is a "
             "function of a Connection, an `async def` of an AsyncConnection, or a class of socketserver's. A file's "
-            "folder comes first on its path. Modules are looked for where the server's Python looks (PYTHONPATH, what is "
-            "installed), and if they are not there, in `directory` (unset: where the server was started)."
+            "folder comes first on its path. Modules are looked for where the server's Python looks (PYTHONPATH, what "
+            "is installed), and if they are not there, in `directory` (unset: where the server was started)."
         ),
     ] = None
     mode: Annotated[

@@ -53,7 +53,7 @@ class ForkingTCPServer(socketserver.TCPServer):
       `finish_request`, `handle_error`, ...); the constructor refuses one that does, or that has one of socketserver's
       mix-ins. The request handler's `setup`, `handle` and `finish` are the places for it.
     - There is no `handle_request`, and so no `timeout` and `handle_timeout`.
-    - `socket` is a plain one: TLS begins in the request handler, and a wrapped socket is refused with the lines for that.
+    - `socket` is a plain one: TLS begins in the request handler. The refusal of a wrapped socket has the lines for it.
     - While `serve_forever` runs, `RequestHandlerClass`, `max_children` and `tcppar_settings` cannot be changed.
     - When a request handler fails, its traceback is written to the log, and its client sees an orderly end.
 
