@@ -72,7 +72,6 @@ def test_whatever_else_a_handler_returns_means_nothing(serve: Serve, name: str) 
 
 
 SETTINGS = {
-    "keep_environment": ('command = ["cat"]\nkeep_environment = ["LANG"]', "is for clear_environment = true"),
     "spawners": ('handler = "json:dump"\nmode = "pool"\nspawners = 2', 'is for mode = "fork"'),
     "connections_per_spawner": (
         'handler = "json:dump"\nmode = "pool"\nconnections_per_spawner = 9',

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tcppar.child.async_connection import AsyncConnection
     from tcppar.child.connection import Connection
     from tcppar.child.conversation import Conversation
+    from tcppar.child.event_loop import EarlyLoop
     from tcppar.endpoints import Address, Ends
 
     class Conversing(Protocol):
@@ -184,22 +185,29 @@ def _use(conn: Conversation, mentions: frozenset[str]) -> None:
 
 
 def _prepare_coroutine() -> Begin:
-    import asyncio  # noqa: F401 - only for those who need it: it is as large as all else
-
-    from tcppar.child.async_connection import AsyncConnection
+    from tcppar.child.async_connection import AsyncConnection  # only for those who need asyncio: it is large
 
     return lambda sock, connection_id, service, endpoints: AsyncConnection(
         sock, id=connection_id, service=service, endpoints=endpoints
     )
 
 
-def _run_coroutine(called: Callable[[AsyncConnection], Any], conn: AsyncConnection) -> object:
-    import asyncio
+class _Coroutines:
+    """Runs coroutines, the first one by a loop that was there before its process."""
 
-    async def converse() -> object:
-        return await called(conn)
+    def __init__(self) -> None:
+        self._early: EarlyLoop | None = None
 
-    return asyncio.run(converse())
+    def __call__(self, called: Callable[[AsyncConnection], Any], conn: AsyncConnection) -> object:
+        if self._early is None:
+            from tcppar.child.event_loop import EarlyLoop
+
+            self._early = EarlyLoop()
+
+        async def converse() -> object:
+            return await called(conn)
+
+        return self._early.run(converse(), keep=not conn.id)  # rehearsals have no id
 
 
 def _rehearsed_coroutine(_: object, mentions: frozenset[str]) -> Callable[[AsyncConnection], Any]:
@@ -252,7 +260,7 @@ class _Answer:
 
 FUNCTION = Kind(_prepare_function, _run_function, _rehearsed_function)
 """A function of a Connection."""
-COROUTINE = Kind(_prepare_coroutine, _run_coroutine, _rehearsed_coroutine)
+COROUTINE = Kind(_prepare_coroutine, _Coroutines(), _rehearsed_coroutine)
 """An async def of an AsyncConnection."""
 REQUEST_HANDLER = Kind(_prepare_request, _run_request, _rehearsed_request)
 """A class of socketserver's."""
