@@ -88,8 +88,7 @@ SPECIAL: Plain = {
 
 def sound_with(name: str) -> Plain:
     """Plain data of a service that a setting makes sense in."""
-    more = {"clear_environment": True} if name == "keep_environment" else {}
-    return SOUND | more | (POOL if name in OF_A_POOL else HANDLER if name in OF_A_HANDLER else {})
+    return SOUND | (POOL if name in OF_A_POOL else HANDLER if name in OF_A_HANDLER else {})
 
 
 def other_than_default(kind: type[msgspec.Struct], name: str) -> Any:
