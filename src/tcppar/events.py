@@ -42,6 +42,25 @@ class Listening(Event, frozen=True, kw_only=True, tag="listening"):
         return f"listening on {self.address}"
 
 
+class SharedUser(Event, frozen=True, kw_only=True, tag="shared-user"):
+    """Told once, at the start: these services' children run as the user that the server itself runs as, and can signal
+    it. To separate them takes a server that root starts, and `user` in each service.
+    """
+
+    services: tuple[str, ...]
+    user: int
+
+    @property
+    def level(self) -> Level:
+        return Level.WARNING
+
+    def sentence(self) -> str:
+        return (
+            f"{', '.join(self.services)}: children run as the server's own user ({self.user}) and can harm it; "
+            "let root start it, and set user"
+        )
+
+
 class ConnectionEnded(Event, frozen=True, kw_only=True, tag="end"):
     """A connection's one record, written when its child has ended.
 

@@ -66,6 +66,8 @@ class Starting:
             SystemRefused, ConfigurationError: it cannot start.
         """
         features = steering.where_permitted(platform.detect())
+        if features.refuses_tracers:
+            platform.refuse_tracers()
         if self._left is not None:
             upgrade.keep_to_ourselves()
         if self._keep is None:

@@ -41,7 +41,7 @@ _NOT_INHERITED = frozenset(
             "WATCHDOG_USEC",
             "WATCHDOG_PID",
         ),
-        *("REMOTE_ADDR", "REMOTE_PORT", "PROTO", "TCPCONNNUM", "TCPPAR_PORTABLE", OF_A_PROGRAM),
+        *("REMOTE_ADDR", "REMOTE_PORT", "PROTO", "TCPCONNNUM", "TCPPAR_PORTABLE", "TCPPAR_TRACEABLE", OF_A_PROGRAM),
         *(
             f"{kind}{end}{what}"
             for kind in ("TCP", "TCP6")

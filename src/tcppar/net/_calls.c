@@ -13,6 +13,7 @@
 #include <netinet/tcp.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/prctl.h>
 #include <sys/uio.h>
 
 #include "_closing.h"
@@ -239,6 +240,12 @@ static PyObject *catch_alarm(PyObject *module, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+static PyObject *refuse_tracers(PyObject *module, PyObject *args) {
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {{"accept", accept_tcp, METH_VARARGS, NULL},
                                 {"send", send_frame, METH_VARARGS, NULL},
                                 {"read", read_stream, METH_VARARGS, NULL},
@@ -246,6 +253,7 @@ static PyMethodDef methods[] = {{"accept", accept_tcp, METH_VARARGS, NULL},
                                 {"pipe", new_pipe, METH_NOARGS, NULL},
                                 {"look", look, METH_VARARGS, NULL},
                                 {"close_shared", close_shared, METH_VARARGS, NULL},
+                                {"refuse_tracers", refuse_tracers, METH_NOARGS, NULL},
                                 {"catch_alarm", catch_alarm, METH_NOARGS, NULL},
                                 {NULL, NULL, 0, NULL}};
 

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 # linux/prctl.h and asm-generic/socket.h; the socket module does not name them.
 PR_SET_CHILD_SUBREAPER = 36
+PR_SET_DUMPABLE = 4
 SO_ATTACH_REUSEPORT_CBPF = 51
 SO_ATTACH_FILTER = 26
 
@@ -36,6 +37,8 @@ class Features(Struct, frozen=True):
             unread (unix(7)): who has read an offer need not say so.
         socket_diagnostics: the kernel tells of connections that other processes have (sock_diag(7)).
         pidfds: a process can be looked at and signalled without mistaking it for another (pidfd_open(2), proc(5)).
+        refuses_tracers: no process of the same user may trace this one or take its descriptors (PR_SET_DUMPABLE,
+            prctl(2)). TCPPAR_TRACEABLE=1 in the environment leaves that out, for debuggers and tests.
         inherited_options: a connection has the TCP options of its listener from the start.
     """
 
@@ -48,10 +51,13 @@ class Features(Struct, frozen=True):
     socket_diagnostics: bool
     pidfds: bool
     inherited_options: bool
+    refuses_tracers: bool
     fast_calls: bool
     fast_spawn: bool
     shared_descriptors: bool
 
+
+TRACEABLE = "TCPPAR_TRACEABLE"
 
 PORTABLE = Features(**dict.fromkeys(Features.__struct_fields__, False))
 
@@ -74,6 +80,7 @@ def detect(environ: Mapping[str, str] = os.environ) -> Features:
         socket_diagnostics=linux,
         pidfds=linux and _names_processes(),
         inherited_options=linux,
+        refuses_tracers=linux and environ.get(TRACEABLE) != "1",
         fast_calls=linux,
         fast_spawn=linux,
         shared_descriptors=linux and os.uname().machine in _CLONE,
@@ -94,6 +101,20 @@ def become_subreaper() -> bool:
 
     libc = ctypes.CDLL(None, use_errno=True)
     return bool(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+def refuse_tracers() -> None:
+    """Let no process of the same user trace this one, read its memory, or take its descriptors (ptrace(2),
+    pidfd_getfd(2)); nor is there a core dump of it. Its files in /proc are root's then. An exec ends it.
+    """
+    try:
+        from tcppar.net import _calls
+    except ImportError:  # it was not compiled
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    else:
+        _calls.refuse_tracers()
 
 
 def fork_sharing_descriptors() -> int:

@@ -248,6 +248,8 @@ def main() -> NoReturn:
     sources: tuple[str, ...] = ()
     launcher: Launches
     if plan.handler is None:
+        if features.refuses_tracers:
+            platform.refuse_tracers()  # programs have left it with their exec
         launcher = Launcher(plan, fast=features.fast_spawn)
     else:
         # Imported only where it is needed: the memory of a spawner counts many times.

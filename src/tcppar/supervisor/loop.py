@@ -10,7 +10,17 @@ from signal import Signals
 import tcppar
 from tcppar.config import Config
 from tcppar.errors import ConfigurationError, SystemRefused, TcpparError
-from tcppar.events import Listening, Recovered, Reloaded, ReloadFailed, Stopped, Stopping, Upgraded, UpgradeFailed
+from tcppar.events import (
+    Listening,
+    Recovered,
+    Reloaded,
+    ReloadFailed,
+    SharedUser,
+    Stopped,
+    Stopping,
+    Upgraded,
+    UpgradeFailed,
+)
 from tcppar.net import calls
 from tcppar.policy.strikes import Verdict
 from tcppar.settings import ServerSettings
@@ -214,6 +224,7 @@ class Supervisor:
             self._phase = Phase.SERVING
             if self._core.ledger is not None:
                 self._keep_books(self._core.ledger)  # whoever hears of it may rely on it
+            self._warn_of_shared_user()
             self._say_listening()
             self._announce(self._addresses())
         else:
@@ -226,6 +237,16 @@ class Supervisor:
     def _watch_sources(self, settings: ServerSettings) -> None:
         services = self._services.values() if settings.reload else ()
         self._sources.watch(file for service in services if service.pool is not None for file in service.pool.sources)
+
+    def _warn_of_shared_user(self) -> None:
+        user = os.geteuid()
+        shared = [
+            service.name
+            for service in self._services.values()
+            if service.config.identity is None or service.config.identity.uid == user
+        ]
+        if shared:
+            self._core.log.emit(SharedUser(services=tuple(shared), user=user))
 
     def _say_listening(self) -> None:
         for service in self._services.values():

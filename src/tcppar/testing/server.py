@@ -16,6 +16,7 @@ from typing import Any, Self
 import msgspec
 import psutil
 
+from tcppar.net.platform import TRACEABLE
 from tcppar.testing.processes import PATIENCE, wait_until
 
 Record = dict[str, Any]
@@ -62,7 +63,8 @@ class Server:
         **popen: Any,
     ) -> None:
         self.portable = portable
-        env = os.environ | dict(environment or {})
+        # What it holds is looked at, without being root.
+        env = {TRACEABLE: "1"} | os.environ | dict(environment or {})
         if portable:
             env["TCPPAR_PORTABLE"] = "1"
         command = [
