@@ -7,6 +7,7 @@ from functools import partial
 from types import TracebackType
 from typing import NoReturn, Protocol
 
+from tcppar import needs
 from tcppar.config import Config
 from tcppar.errors import SystemRefused
 from tcppar.keeper import REPLACE, REPLACED, Keeper, Kept
@@ -76,7 +77,7 @@ class Starting:
             if not features.shared_descriptors:
                 raise SystemRefused("--keep: a keeper needs Linux, where two processes can share their descriptors")
             if self.is_first:
-                self._read()  # mistakes are told before anything is started
+                needs.refuse_if_short(self._read())  # mistakes are told before anything is started
             kept = Keeper(self._left).run()
             sys.excepthook = _say_and_exit_at_once
             if kept.former:
@@ -119,6 +120,8 @@ class Starting:
         left = succession.left
         # What is in the file now counts after an upgrade; after a crash, what was in force.
         config = left.config if left is not None and not succession.upgraded else self._read(again=left is not None)
+        if left is None:
+            needs.refuse_if_short(config)
         log = Log(2, config.server.log_format)
         waiter = Waiter(use_epoll=features.epoll, strikes=Strikes(_TOLERATED_WAIT_STRIKES))
         prefix = os.urandom(4).hex() if left is None else left.id_prefix

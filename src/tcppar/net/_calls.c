@@ -205,6 +205,23 @@ static PyObject *look(PyObject *module, PyObject *args) {
     return Py_BuildValue("NN", host_if(local, descriptor), seconds_if(queued, descriptor));
 }
 
+/* As accept4(2); where a filter of system calls forbids that (seccomp(2)), in two steps. */
+static int accept_closed_on_exec(int listener, struct sockaddr *peer, socklen_t *size) {
+    static bool forbidden;
+    int descriptor = -1;
+    if (!forbidden) {
+        descriptor = accept4(listener, peer, size, SOCK_CLOEXEC);
+        if (descriptor >= 0 || (errno != EPERM && errno != ENOSYS))
+            return descriptor;
+    }
+    descriptor = accept(listener, peer, size);
+    if (descriptor >= 0) {
+        forbidden = true;
+        fcntl(descriptor, F_SETFD, FD_CLOEXEC);
+    }
+    return descriptor;
+}
+
 static PyObject *accept_tcp(PyObject *module, PyObject *args) {
     PyObject *listener;
     int local, queued, number, descriptor;
@@ -213,7 +230,7 @@ static PyObject *accept_tcp(PyObject *module, PyObject *args) {
     if (!PyArg_ParseTuple(args, "Opp", &listener, &local, &queued) || (number = number_of(listener)) < 0)
         return NULL;
     do
-        descriptor = accept4(number, &peer.any, &size, SOCK_CLOEXEC);
+        descriptor = accept_closed_on_exec(number, &peer.any, &size);
     while (is_worth_another(descriptor));
     if (descriptor < 0)
         return failed();

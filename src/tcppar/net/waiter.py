@@ -62,7 +62,14 @@ class Waiter:
         for end in (self._wakeup, self._wakeup_writer):
             os.set_blocking(end, False)
         self.on_strike: Callable[[OSError, Verdict], None] = lambda error, verdict: None
-        self._poller = self._new_poller()
+        try:
+            self._poller = self._new_poller()
+        except OSError as error:
+            # Where a filter of system calls forbids epoll (seccomp(2)), poll does the same.
+            if error.errno not in faults.FORBIDDEN:
+                raise
+            self._use_epoll = False
+            self._poller = self._new_poller()
 
     def _new_poller(self) -> Poller:
         poller: Poller = select.epoll() if self._use_epoll else _PollInSeconds()

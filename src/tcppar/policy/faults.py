@@ -8,6 +8,9 @@ import errno
 import os
 from enum import Enum
 
+FORBIDDEN = frozenset({errno.EPERM, errno.ENOSYS})
+"""What a call says that a filter of system calls forbids (seccomp(2)), or an old kernel has not."""
+
 
 class Remedy(Enum):
     """What a failure asks for."""

@@ -36,7 +36,7 @@ class Launcher:
         self._program = plan.program
         self._fills_in = contract.has_placeholders(plan.command)
         self._launch: Launch
-        if fast and vfork.AVAILABLE:
+        if fast and vfork.AVAILABLE and vfork.is_permitted():
             self._launch = vfork.VforkExec(plan)
         elif plan.rlimits or plan.descriptors is DescriptorMode.LISTEN_FDS:
             self._launch = self._fork

@@ -277,3 +277,4 @@ def _enter(plan: ChildPlan) -> None:
     identity = plan.identity
     user = None if identity is None else (identity.uid, identity.gid, identity.groups)
     sandbox.enter(nice=plan.nice, umask=plan.umask, user=user, directory=plan.directory)
+    sandbox.try_a_process()

@@ -48,6 +48,21 @@ def _become(uid: int, gid: int, groups: Sequence[int]) -> None:
     os.setresuid(uid, uid, uid)
 
 
+def try_a_process() -> None:
+    """Make a process that ends at once: a spawner that can make none is not ready.
+
+    Raises:
+        CannotEnter: the system refuses it: the user has as many as it may have, or memory is short.
+    """
+    try:
+        pid = os.fork()
+    except OSError as error:
+        raise CannotEnter(f"no process can be made for it: {error.strerror} (ulimit -u, pids.max)") from error
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
 def default_signals() -> None:
     """Give every signal its default disposition and unblock all: children inherit both.
 

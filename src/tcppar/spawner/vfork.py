@@ -7,6 +7,7 @@ import resource
 from collections.abc import Mapping
 
 from tcppar.child import contract
+from tcppar.policy import faults
 from tcppar.records import ChildPlan, DescriptorMode
 
 try:
@@ -18,6 +19,15 @@ else:
 
 
 _OURS = -1
+
+
+def is_permitted() -> bool:
+    """Whether no filter of system calls forbids it (seccomp(2)): tried with a program that cannot be run."""
+    try:
+        _vfork.launch(b"/", [b"/"], [], b"", 0, _OURS, False, ())
+    except OSError as error:
+        return error.errno not in faults.FORBIDDEN
+    return True
 
 
 class VforkExec:

@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from tcppar.errors import SystemRefused
+from tcppar.policy import faults
 from tcppar.policy.life import EndedBy, State
 from tcppar.records import Endpoints, PeerCredentials
 
@@ -116,14 +117,21 @@ class Entry(Struct, frozen=True):
 
 def new_books() -> int:
     """The descriptor of a new ledger, with nothing in it. It crosses no exec unless it is told to."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("tcppar", os.MFD_CLOEXEC)
-    else:
-        with tempfile.TemporaryFile(prefix="tcppar-") as file:
-            descriptor = os.dup(file.fileno())
+    descriptor = _nameless_file()
     os.truncate(descriptor, _SLOTS_AT + _FIRST_SLOTS * _SLOT_SIZE)
     os.pwrite(descriptor, _MAGIC, 0)
     return descriptor
+
+
+def _nameless_file() -> int:
+    try:
+        if hasattr(os, "memfd_create"):
+            return os.memfd_create("tcppar", os.MFD_CLOEXEC)
+    except OSError as error:
+        if error.errno not in faults.FORBIDDEN:
+            raise
+    with tempfile.TemporaryFile(prefix="tcppar-") as file:
+        return os.dup(file.fileno())
 
 
 class Cover:

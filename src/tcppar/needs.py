@@ -1,0 +1,35 @@
+"""What a start needs of the system at the least: who could not serve is to say so, and not `ready`."""
+
+import resource
+
+from tcppar.config import Config
+from tcppar.errors import SystemRefused
+from tcppar.net import platform
+from tcppar.records import HandlerMode
+from tcppar.settings import ServiceSettings
+
+# The waiter, the log, and what is open only for moments: a spawner's start, an accepted connection, a reset.
+_OWN = 6
+_IN_PASSING = 8
+
+
+def refuse_if_short(config: Config) -> None:
+    """See whether as many descriptors may be open as the services need before the first client comes.
+
+    Raises:
+        SystemRefused: they may not; says how many are needed.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = len(platform.open_descriptors()) + _OWN + _IN_PASSING
+    needed += sum(_of_service(service.settings) for service in config.services.values())
+    if most != resource.RLIM_INFINITY and most < needed:
+        raise SystemRefused(
+            f"the limit for open files is {most}, and {needed} are needed at the least: raise it (ulimit -Hn {needed})"
+        )
+
+
+def _of_service(settings: ServiceSettings) -> int:
+    """Listeners, and channels and logs of spawners and workers."""
+    listeners = sum(1 if address.host or address.path or address.inherited else 2 for address in settings.listen)
+    workers = settings.workers.least if settings.handler and settings.mode is HandlerMode.POOL else 0
+    return listeners + 2 * (1 + workers)

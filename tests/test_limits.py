@@ -1,0 +1,101 @@
+"""Small limits and forbidden calls: a start that cannot serve is refused with what is missing; where there is another
+way, it is taken."""
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import unavailable
+from tests.support import command
+from tests.support.server import Server
+
+Serve = Callable[..., Server]
+
+HERE = Path(__file__).parent
+FORBIDDING = [sys.executable, str(HERE / "support" / "forbidding.py")]
+# By their numbers on this machine (asm/unistd.h).
+CALLS = {
+    "x86_64": {"vfork": 58, "accept4": 288, "memfd_create": 319, "epoll_create1": 291, "fork": 57, "clone": 56},
+    "aarch64": {"accept4": 242, "memfd_create": 279, "epoll_create1": 20, "clone": 220},
+}.get(os.uname().machine, {})
+
+
+def limited(most: int, kind: int = resource.RLIMIT_NOFILE) -> Callable[[], None]:
+    """For a process that is to be started: both limits."""
+    return lambda: resource.setrlimit(kind, (most, most))
+
+
+@pytest.mark.parametrize("keep", [["--keep"], []], ids=["keeper", "alone"])
+@pytest.mark.parametrize("most", [8, 10, 12, 14, 16])
+def test_too_few_descriptors_are_refused_with_how_many_are_needed(most: int, keep: list[str]) -> None:
+    outcome = command.run("serve", "127.0.0.1:0", *keep, "--", "cat", preexec_fn=limited(most))
+    assert outcome.returncode == 111
+    assert outcome.stderr.startswith(f"tcppar: the limit for open files is {most}, and ")
+    assert outcome.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["--", "cat"], ["--handler", f"{HERE}/handlers/echoing.py:handle"]])
+def test_with_as_many_as_are_said_to_be_needed_everybody_is_served(arguments: list[str], serve: Serve) -> None:
+    told = command.run("serve", "127.0.0.1:0", *arguments, preexec_fn=limited(12)).stderr
+    needed = int(told.partition(", and ")[2].split()[0])
+    server = serve("127.0.0.1:0", *arguments, preexec_fn=limited(needed))
+    for _ in range(3):
+        assert server.exchange(b"hello") == b"hello"
+    assert server.stop() == 0
+
+
+def test_a_pool_needs_more(serve: Serve) -> None:
+    pool = ["--handler", f"{HERE}/handlers/echoing.py:handle", "--mode", "pool", "--workers", "100"]
+    assert "limit for open files is 100" in command.run("serve", "127.0.0.1:0", *pool, preexec_fn=limited(100)).stderr
+
+
+@pytest.mark.parametrize("arguments", [["--", "cat"], ["--handler", f"{HERE}/handlers/echoing.py:handle"]])
+def test_a_user_who_may_have_no_more_processes_is_not_served(arguments: list[str]) -> None:
+    if os.geteuid() != 0:
+        unavailable("only root can give a service a user whose processes are counted apart")
+    user = 4107  # nobody's
+    outcome = command.run(
+        *("serve", "127.0.0.1:0", "--user", str(user), "--directory", "/", *arguments),
+        preexec_fn=limited(1, resource.RLIMIT_NPROC),
+    )
+    if "no such user" in outcome.stderr:
+        outcome = command.run(
+            *("serve", "127.0.0.1:0", "--user", "games", "--directory", "/", *arguments),
+            preexec_fn=limited(1, resource.RLIMIT_NPROC),
+        )
+    assert outcome.returncode == 111, outcome.stderr
+    assert "no process can be made" in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+
+
+def forbidding(errno: str, *names: str) -> list[str]:
+    if not CALLS:
+        unavailable("the numbers of this machine's system calls are not known here")
+    numbers = [str(CALLS[name]) for name in names if name in CALLS]
+    if not numbers:
+        unavailable(f"this machine has no {', '.join(names)}")
+    wrapper = [*FORBIDDING, errno, ",".join(numbers)]
+    if subprocess.run([*wrapper, "true"], capture_output=True, check=False).returncode != 0:
+        unavailable("this system takes no filters of system calls")
+    return wrapper
+
+
+@pytest.mark.parametrize("errno", ["EPERM", "ENOSYS"])
+@pytest.mark.parametrize("name", ["vfork", "accept4", "memfd_create", "epoll_create1"])
+def test_what_is_forbidden_is_done_in_another_way(name: str, errno: str) -> None:
+    with Server("127.0.0.1:0", "--", "cat", wrapper=forbidding(errno, name)) as server:
+        for _ in range(3):
+            assert server.exchange(b"hello") == b"hello"
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize("errno", ["EPERM", "ENOSYS"])
+def test_books_can_be_kept_without_files_in_memory(errno: str) -> None:
+    with Server("127.0.0.1:0", "--keep", "--", "cat", wrapper=forbidding(errno, "memfd_create")) as server:
+        assert server.exchange(b"hello") == b"hello"
+        assert server.stop() == 0
