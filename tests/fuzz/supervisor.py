@@ -296,7 +296,9 @@ def _config(tape: Tape) -> Config:
         {"hand_over_timeout": Duration(1)},
     )
     more = tape.one_of(others)
-    settings = ServiceSettings(listen=(Address("127.0.0.1:0"),), stderr=StderrMode.INHERIT, **kind | more)
+    settings = ServiceSettings(
+        listen=(Address("127.0.0.1:0"),), stderr=tape.one_of((StderrMode.INHERIT, StderrMode.LOG)), **kind | more
+    )
     return Config(ServerSettings(), {"fuzzed": ServiceConfig("fuzzed", settings, None)})
 
 
