@@ -226,6 +226,7 @@ def child_plan(
         rlimits=tuple((name, int(limit), int(limit)) for name, limit in settings.rlimits.items()),
         control_file=settings.control_file,
         handler=_handler_plan(settings),
+        oom_score_adj=settings.oom_score_adj,
         passes_log=settings.stderr is StderrMode.LOG,
         nodelay=settings.nodelay and not options_inherited,
         keepalive=settings.keepalive and not options_inherited,

@@ -117,6 +117,7 @@ class ChildPlan(Struct, frozen=True):
         control_file: template of the control file; None writes none.
         control_directory: the private directory for control files; None where none are written.
         handler: what runs instead of `program`, of which there is none then.
+        oom_score_adj: children's (proc(5)); a spawner's is between that and the server's.
         passes_log: whether where descriptor 2 is to lead comes with each offer, or hire, as a second descriptor. If
             not, it leads where the spawner's does.
         nodelay, keepalive: TCP options that the spawner has to set itself, because the system does not
@@ -137,6 +138,7 @@ class ChildPlan(Struct, frozen=True):
     control_file: str | None = None
     control_directory: str | None = None
     handler: HandlerPlan | None = None
+    oom_score_adj: int = 0
     passes_log: bool = False
     nodelay: bool = False
     keepalive: bool = False

@@ -168,6 +168,14 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             'number, a size (`"64M"`) or `"unlimited"`.'
         ),
     ] = {}
+    oom_score_adj: Annotated[
+        Annotated[int, Meta(ge=-1000, le=1000)],
+        Meta(
+            description="Which processes the system ends first when memory is short (Linux): the higher, the sooner "
+            "(`oom_score_adj` in proc(5)). This is that of children; spawners have one between theirs and the server's "
+            "own. To set it below the server's own needs root."
+        ),
+    ] = 500
     environment: Annotated[dict[str, str], Meta(description="Variables added to the environment of children.")] = {}
     keep_environment: Annotated[
         tuple[str, ...], Meta(description="With clear_environment: variables kept from the server's own.")

@@ -11,7 +11,7 @@ from tcppar import needs
 from tcppar.config import Config
 from tcppar.errors import SystemRefused
 from tcppar.keeper import REPLACE, REPLACED, Keeper, Kept
-from tcppar.net import notify, platform, steering
+from tcppar.net import descriptor_limit, notify, platform, steering
 from tcppar.net.platform import Features
 from tcppar.net.waiter import Waiter
 from tcppar.observe.log import Log
@@ -67,6 +67,7 @@ class Starting:
             SystemRefused, ConfigurationError: it cannot start.
         """
         features = steering.where_permitted(platform.detect())
+        descriptor_limit.raise_own()
         if features.refuses_tracers:
             platform.refuse_tracers()
         if self._left is not None:

@@ -35,7 +35,7 @@ from tcppar.supervisor import (
     upgrade,
 )
 from tests.simulation.channel import End, Pipe, PipeWriter, SimulatedChannel, pair, pipe
-from tests.simulation.kernel import Kernel
+from tests.simulation.kernel import Kernel, OpenFile
 from tests.simulation.network import Connection, ListeningSocket, Network, SimulatedListener, open_listeners
 from tests.simulation.processes import Trial, start_spawner
 
@@ -86,6 +86,11 @@ class SimulatedOs:
         file = self._kernel.file(descriptor)
         kind = stat.S_IFIFO if isinstance(file, Pipe | PipeWriter) else stat.S_IFSOCK
         return SimpleNamespace(st_mode=kind, st_ino=file.inode)
+
+    def dup_of_ours(self, descriptor: int) -> int:
+        """Of one that is not simulated: the server's own descriptor 2."""
+        self._kernel.tick()
+        return self._kernel.open(OpenFile())
 
     def pipe(self) -> tuple[int, int]:
         self._kernel.tick()
@@ -196,6 +201,7 @@ def installed(kernel: Kernel, network: Network) -> Iterator[None]:
             put(module, "time", SimpleNamespace(monotonic=kernel.monotonic))
         for module in (lingering, takeover):
             put(module, "socket", sockets)
+        put(pool, "platform", SimpleNamespace(opened_anew=simulated_os.dup_of_ours))
         put(loop, "signal", SimpleNamespace(signal=lambda number, handler: None, SIG_IGN=signal.SIG_IGN))
         put(calls, "close_shared", simulated_os.close)
         put(calls, "catch_alarm", lambda: None)

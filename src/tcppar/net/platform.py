@@ -1,8 +1,10 @@
 """What this system can do, decided once at start."""
 
+import fcntl
 import os
 import select
 import socket
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -152,6 +154,29 @@ def _is_open(descriptor: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def opened_anew(descriptor: int) -> int:
+    """What a descriptor leads to, to write, as another open file where that can be had: one whose file status flags
+    (O_NONBLOCK, O_APPEND) nobody else has, so that nobody can change them for others. Else a duplicate.
+
+    A file that is not appended to stays the same open file: each of two would have a position of its own, and the one
+    write over what the other has written.
+
+    Raises:
+        OSError: as dup(2).
+    """
+    try:
+        mode, flags = os.fstat(descriptor).st_mode, fcntl.fcntl(descriptor, fcntl.F_GETFL)
+        if not stat.S_ISREG(mode) or flags & os.O_APPEND:
+            kept = os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | (flags & os.O_APPEND)
+            # To open a pipe that nobody reads would wait for a reader; O_NONBLOCK refuses that.
+            opened = os.open(f"/proc/self/fd/{descriptor}", kept | os.O_NONBLOCK)
+            os.set_blocking(opened, True)
+            return opened
+    except OSError:
+        pass  # a socket, or there is no /proc, or the file is another user's
+    return os.dup(descriptor)
 
 
 @contextmanager

@@ -20,6 +20,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -53,8 +54,15 @@ struct spare {
     int channel;
 };
 
+/* As spawner/oom.py. */
+struct score {
+    int descriptor; /* below 0: nothing is to be set */
+    char of_children[8], own[8];
+};
+
 struct spawner {
     int channel;
+    struct score score;
     int expected; /* how many descriptors come with an offer or a hire */
     int wanted_spares, spare_count;
     bool ending, orphaned;
@@ -183,6 +191,8 @@ static void become_child(void) {
     for (int i = 0; i < self.spare_count; i++)
         close(self.spares[i].channel);
     close_passed(&self.inbox.passed);
+    if (self.score.descriptor >= 0)
+        close(self.score.descriptor);
     setsid();
     sigaction(SIGCHLD, &default_action, NULL);
     sigprocmask(SIG_SETMASK, &self.waiting_mask, NULL);
@@ -197,13 +207,29 @@ static void take_log(const int *passed) {
     close(passed[LOG]);
 }
 
+static void set_score(const char *text) {
+    if (self.score.descriptor >= 0 && pwrite(self.score.descriptor, text, strlen(text), 0) < 0)
+        self.score.descriptor = -1; /* never, for it was set before; its children have the spawner's then */
+}
+
+/* As fork(2), with the children's score in the child. */
+static pid_t fork_child(void) {
+    set_score(self.score.of_children);
+    pid_t pid = fork();
+    int error = errno;
+    if (pid != 0)
+        set_score(self.score.own);
+    errno = error;
+    return pid;
+}
+
 static enum role make_spare(int *descriptor) {
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) {
         prepare_in(SHORTAGE_PAUSE);
         return SPAWNER;
     }
-    pid_t pid = fork();
+    pid_t pid = fork_child();
     if (pid == 0) {
         become_child();
         close(ends[0]);
@@ -241,7 +267,7 @@ static enum role give(const unsigned char *order, size_t size, const int *came, 
             drop_spare(0); /* used; or somebody has killed it */
         }
         if (pid < 0) {
-            pid = fork();
+            pid = fork_child();
             error = errno;
         }
         if (pid == 0) {
@@ -412,18 +438,23 @@ static PyObject *given(int descriptor, const unsigned char *order, size_t size) 
 }
 
 PyDoc_STRVAR(serve_doc,
-             "serve(channel, spares, passes_log) -> (descriptor, order) | None\n\n"
+             "serve(channel, spares, passes_log, score, of_children, own) -> (descriptor, order) | None\n\n"
              "Take offers from the channel and fork a process for each, up to `spares` of them ahead. If a log is\n"
-             "passed with each, descriptors 1 and 2 of the process lead there.\n"
+             "passed with each, descriptors 1 and 2 of the process lead there. `score` is the descriptor of our\n"
+             "oom_score_adj, or below 0; that of children and our own are written there.\n"
              "Returns in every process that was forked, with its connection and the offer; in a spare one with the\n"
              "channel on which both will come, and None. In the spawner itself, at its end: None. Call it once.");
 
 static PyObject *serve(PyObject *module, PyObject *args) {
-    int channel, spares, passes_log, descriptor = -1;
+    int channel, spares, passes_log, of_children, own, descriptor = -1;
+    struct score score;
     const unsigned char *order = NULL;
     size_t size = 0;
-    if (!PyArg_ParseTuple(args, "iip", &channel, &spares, &passes_log))
+    if (!PyArg_ParseTuple(args, "iipiii", &channel, &spares, &passes_log, &score.descriptor, &of_children, &own))
         return NULL;
+    snprintf(score.of_children, sizeof score.of_children, "%d", of_children);
+    snprintf(score.own, sizeof score.own, "%d", own);
+    self.score = score;
     begin(channel, spares, passes_log);
     /* Once, and not around each fork: no Python code runs here in between. */
     PyOS_BeforeFork();

@@ -37,6 +37,7 @@ from tcppar.records import (
 )
 from tcppar.spawner import beginning, sandbox
 from tcppar.spawner.launch import Launcher
+from tcppar.spawner.oom import OomScore
 
 _TOLERATED_STRIKES = 3
 # How many hand-overs, and for how many seconds, may wait to be reported together with what comes next.
@@ -66,7 +67,9 @@ class Spawner:
         *,
         children_can_be_found: bool,
         passes_log: bool,
+        score: OomScore,
     ) -> None:
+        self._score = score
         self._expected = 2 if passes_log else 1
         self._can_be_found = children_can_be_found
         self._channel = channel
@@ -152,6 +155,7 @@ class Spawner:
 
     def _make_child(self, offer: Offer | Hire, descriptor: int, log: int | None) -> None:
         started = time.monotonic()
+        self._score.be_as_children()
         try:
             pid = self._launcher.launch(descriptor, offer, log)
         except OSError as error:
@@ -160,6 +164,8 @@ class Spawner:
             self._numbers[pid] = offer.number
             self._pids[offer.number] = pid
             self._reports.append(Taken(offer.number, pid, time.monotonic() - started))
+        finally:
+            self._score.be_own_again()
 
     def _deliver(self, order: Deliver) -> None:
         # The child is not reaped before it leaves this table, so that the group cannot be another's.
@@ -239,6 +245,7 @@ def main() -> NoReturn:
     means = calls.of(features)
     plan = _read_plan(Channel(end, msgspec.msgpack.Decoder(ChildPlan), means))
     channel = Channel(end, msgspec.msgpack.Decoder(Order), means)
+    score = OomScore(plan.oom_score_adj)
     try:
         _enter(plan)
     except sandbox.CannotEnter as error:
@@ -264,12 +271,15 @@ def main() -> NoReturn:
             channel.send([Refused(str(error), mistake=True, sources=loading.sources(error))])
             sys.exit(1)
         sources = loading.sources()
-        launcher = ForkLauncher(plan, handler, (channel.fileno(), *waiter.descriptors), means)
+        shared = [channel.fileno(), *waiter.descriptors, *([score.descriptor] if score.descriptor >= 0 else [])]
+        launcher = ForkLauncher(plan, handler, shared, means)
     waiter.catch([signal.SIGCHLD])
     channel.send([Ready(sources)])
     # Only a program can be found by what stands in its environment.
     can_be_found = features.subreaper and plan.handler is None
-    Spawner(channel, waiter, launcher, children_can_be_found=can_be_found, passes_log=plan.passes_log).run()
+    Spawner(
+        channel, waiter, launcher, children_can_be_found=can_be_found, passes_log=plan.passes_log, score=score
+    ).run()
     sys.exit(0)
 
 

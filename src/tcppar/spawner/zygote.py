@@ -22,6 +22,7 @@ from tcppar.descriptors import CHANNEL_DESCRIPTOR
 from tcppar.endpoints import PlainEnds
 from tcppar.spawner import beginning, loading, sandbox
 from tcppar.spawner.at_fork import AtFork
+from tcppar.spawner.oom import OomScore
 
 try:
     from tcppar.spawner import _zygote
@@ -50,9 +51,12 @@ class Zygote:
         plan: `records.ChildPlan`, as the channel has brought it.
         handler: loaded.
         at_fork: what was put off until there are children.
+        score: this process's, and its children's.
     """
 
-    def __init__(self, channel: _socket.socket, plan: dict[str, Any], handler: Handler, at_fork: AtFork) -> None:
+    def __init__(
+        self, channel: _socket.socket, plan: dict[str, Any], handler: Handler, at_fork: AtFork, score: OomScore
+    ) -> None:
         self._channel = channel
         self._service: str = plan["service"]
         self._id_prefix: str = plan["id_prefix"]
@@ -61,6 +65,7 @@ class Zygote:
         self._plan: dict[str, Any] = plan["handler"]
         self._handler = handler
         self._at_fork = at_fork
+        self._score = score
 
     def run(self) -> None:
         """Serve until there is nothing more to come and no child left. Children do not return."""
@@ -72,7 +77,10 @@ class Zygote:
         if self._plan["tells_imports"]:
             self._handler.watch_imports(_zygote.is_first)
         spares = 0 if self._plan["mode"] == "pool" else _SPARES
-        given = _zygote.serve(self._channel.fileno(), spares, self._passes_log)
+        score = self._score
+        given = _zygote.serve(
+            self._channel.fileno(), spares, self._passes_log, score.descriptor, score.of_children, score.own
+        )
         if given is not None:
             order = given[1]
             self._at_fork.apply()
@@ -149,6 +157,7 @@ def main() -> NoReturn:
     beginning.leave_servers_things()
     channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, CHANNEL_DESCRIPTOR)
     plan = _read_plan(channel)
+    score = OomScore(plan["oom_score_adj"])
     try:
         _enter(plan)
         beginning.become_handlers_home(plan["environment"])
@@ -162,7 +171,7 @@ def main() -> NoReturn:
         _say(channel, [_REFUSED, str(error), True, list(loading.sources(error))])
         sys.exit(1)
     _say(channel, [_READY, list(loading.sources()), 0])
-    Zygote(channel, plan, handler, at_fork).run()
+    Zygote(channel, plan, handler, at_fork, score).run()
     sys.exit(0)
 
 

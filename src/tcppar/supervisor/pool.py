@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from tcppar.config import ServiceConfig, child_plan
 from tcppar.events import GivenUp, SpawnerDied, SpawnerStarted
 from tcppar.net import channel as channels
+from tcppar.net import platform
 from tcppar.policy import growth
 from tcppar.policy.strikes import Backoff
 from tcppar.records import Busy, ChildPlan, Ended, Failed, Ready, Refused, Report, StderrMode, Taken
@@ -170,12 +171,13 @@ class Pool:
         if self.plan.passes_log:
             return SpawnerProcess.started_with_log(self, self._core, self._plan_of_next())
         if self.config.settings.stderr is StderrMode.INHERIT:
-            return SpawnerProcess.started(self, self._core, self._plan_of_next(), 2)
-        null = os.open(os.devnull, os.O_WRONLY)
+            stderr = platform.opened_anew(2)
+        else:
+            stderr = os.open(os.devnull, os.O_WRONLY)
         try:
-            return SpawnerProcess.started(self, self._core, self._plan_of_next(), null)
+            return SpawnerProcess.started(self, self._core, self._plan_of_next(), stderr)
         finally:
-            os.close(null)
+            os.close(stderr)
 
     def _plan_of_next(self) -> ChildPlan:
         """The plan of a spawner that is started now. Only of the first one do processes tell what they import."""

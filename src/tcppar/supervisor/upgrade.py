@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tcppar.errors import SystemRefused
 from tcppar.events import UpgradeFailed
-from tcppar.net import calls, platform
+from tcppar.net import calls, descriptor_limit, platform
 from tcppar.policy import faults, outcome
 from tcppar.supervisor import heritage
 from tcppar.supervisor.ledger import Ledger, new_books
@@ -89,7 +89,8 @@ def replace_program(left: Left, caught: set[signal.Signals]) -> None:
     for number in crossing:
         os.set_inheritable(number, True)
     try:
-        os.execve(sys.executable, command(), environment)
+        with descriptor_limit.as_given():
+            os.execve(sys.executable, command(), environment)
     finally:
         for number in crossing:
             os.set_inheritable(number, False)
@@ -161,20 +162,21 @@ class Upgrade:
 
 
 def _start_trial(ledger: int, writer: int) -> int:
-    return os.posix_spawn(
-        sys.executable,
-        command(),
-        os.environ | {TRIAL: str(_PASSED)},
-        file_actions=(
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_DUP2, ledger, _PASSED),
-            (os.POSIX_SPAWN_DUP2, writer, 1),
-            (os.POSIX_SPAWN_DUP2, writer, 2),
-        ),
-        setpgroup=0,
-        setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
-        setsigmask=(),
-    )
+    with descriptor_limit.as_given():
+        return os.posix_spawn(
+            sys.executable,
+            command(),
+            os.environ | {TRIAL: str(_PASSED)},
+            file_actions=(
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, ledger, _PASSED),
+                (os.POSIX_SPAWN_DUP2, writer, 1),
+                (os.POSIX_SPAWN_DUP2, writer, 2),
+            ),
+            setsid=True,
+            setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
+            setsigmask=(),
+        )
 
 
 class _Trial:
