@@ -1,8 +1,12 @@
 """Descriptor 2 of a child is its own: whatever it does with it, others do not notice; and each line is known by it."""
 
+import errno
 import json
 import os
+import pty
 import signal
+import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +28,7 @@ from tests.support.command import Serve
 from tests.support.handlers import children_of
 from tests.support.server import Server, descriptors, read_all, read_line, stop_process, wait_until
 from tests.support.succession import KINDS, kill_supervisor, supervisor_of, upgrade
+from tests.test_keeper import kept
 
 # Runs the line of shell that its client sends.
 SHELL = ("--", "sh", "-c", 'read -r line; eval "$line"')
@@ -118,8 +123,6 @@ def slow_log(*arguments: str) -> Iterator[SlowLog]:
 
 
 def test_who_floods_the_log_holds_nobody_up_and_hides_nobodys_line() -> None:
-    import socket
-
     with slow_log("127.0.0.1:0", "--kill-timeout", "0.1", "--drain-timeout", "0", *SHELL) as log:
         address = log.address()
         with socket.create_connection(address) as first, socket.create_connection(address) as second:
@@ -218,19 +221,19 @@ def test_a_line_of_which_a_part_has_been_read_survives_an_upgrade(serve: Serve) 
     assert known in ids_of(server, "half and half", 2)
 
 
-@pytest.mark.parametrize("serve", ["full"], indirect=True)
-def test_a_line_that_nobody_has_read_survives_a_death(serve: Serve) -> None:
-    server = serve("127.0.0.1:0", "--keep", *SHELL)
-    with server.connect() as client:
-        client.sendall(b"echo $TCPPAR_CONNECTION_ID; read go; echo unread >&2; echo said; read more; echo later >&2\n")
-        known = read_line(client)
-        stop_process(supervisor_of(server))
-        client.sendall(b"go\n")
-        assert read_line(client) == "said"
-        kill_supervisor(server)
-        assert ids_of(server, "unread") == {known}
-        client.sendall(b"more\n")
-    assert ids_of(server, "later") == {known}
+def test_a_line_that_nobody_has_read_survives_a_death() -> None:
+    script = b"echo $TCPPAR_CONNECTION_ID; read go; echo unread >&2; echo said; read more; echo later >&2\n"
+    with kept("127.0.0.1:0", *SHELL) as server:
+        with server.connect() as client:
+            client.sendall(script)
+            known = read_line(client)
+            stop_process(supervisor_of(server))
+            client.sendall(b"go\n")
+            assert read_line(client) == "said"
+            kill_supervisor(server)
+            assert ids_of(server, "unread") == {known}
+            client.sendall(b"more\n")
+        assert ids_of(server, "later") == {known}
 
 
 # Those that are left behind are few.
@@ -306,8 +309,6 @@ def test_of_those_left_behind_the_eldest_is_given_up_when_there_are_too_many(
 def test_those_left_behind_are_given_up_first_when_descriptors_are_short(
     core: Core, left_behind: Callable[[int], list[int]]
 ) -> None:
-    import errno
-
     writers = left_behind(3)
     core.fell_short(errno.ENOMEM)
     assert all(map(is_read, writers))
@@ -333,17 +334,14 @@ def score(pid: int) -> int:
     return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
 
 
-@pytest.mark.parametrize("serve", ["full"], indirect=True)
 @pytest.mark.parametrize("kind", KINDS)
-def test_children_are_ended_first_and_the_supervisor_last_when_memory_is_short(serve: Serve, kind: str) -> None:
-    server = serve("127.0.0.1:0", "--keep", *KINDS[kind])
-    supervisor = supervisor_of(server)
-    with server.connect() as client:
+def test_children_are_ended_first_and_the_supervisor_last_when_memory_is_short(kind: str) -> None:
+    with kept("127.0.0.1:0", *KINDS[kind]) as server, server.connect() as client:
         child = int(read_line(client))
         [spawner] = {record["pid"] for record in server.events("spawner")}
         own = score(os.getpid())
         wait_until(lambda: score(spawner) < score(child))
-        assert score(child) == 500 > score(spawner) > score(supervisor) == score(server.pid) == own
+        assert score(child) == 500 > score(spawner) > score(supervisor_of(server)) == score(server.pid) == own
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -362,3 +360,38 @@ def test_children_and_spawners_lead_sessions_of_their_own(serve: Serve, kind: st
         assert [os.getsid(pid) for pid in (child, spawner)] == [child, spawner]
         assert [os.getpgid(pid) for pid in (child, spawner)] == [child, spawner]
         assert child in children_of(spawner)
+
+
+TERMINAL = """
+import fcntl, os, sys, termios
+said = []
+try:
+    os.open("/dev/tty", os.O_RDWR)
+except OSError as error:
+    said.append(error.errno)
+try:
+    fcntl.ioctl(2, termios.TIOCSTI, b"x")
+except OSError as error:
+    said.append(error.errno)
+print(*said)
+"""
+
+
+def test_a_child_has_nothing_of_the_terminal_that_the_server_was_started_from(tmp_path: Path) -> None:
+    """With descriptor 2 leading to it: one could type there, and one that read it was stopped, and its client hung."""
+    program = tmp_path / "terminal.py"
+    program.write_text(TERMINAL)
+    master, terminal = pty.openpty()
+    wrapper = ("setsid", "--ctty", "--wait")
+    arguments = ("serve", "unix:" + str(tmp_path / "socket"), "--stderr", "inherit", "--", sys.executable, program)
+    with command.running(*arguments, wrapper=wrapper, stdin=terminal, stderr=terminal):
+        wait_until(lambda: b"listening on" in os.read(master, 4096))
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(30)
+            client.connect(str(tmp_path / "socket"))
+            client.shutdown(socket.SHUT_WR)
+            first, second = map(int, read_all(client).split())
+    assert first == errno.ENXIO
+    assert second in (errno.EPERM, errno.EIO)  # or nobody at all may (dev.tty.legacy_tiocsti)
+    for end in (master, terminal):
+        os.close(end)

@@ -120,7 +120,9 @@ class ConnectionRefused(Event, frozen=True, kw_only=True, tag="refused"):
 
 
 class ChildOutput(Event, frozen=True, kw_only=True, tag="stderr"):
-    """A line that a child wrote to descriptor 2. `id` is null where the process is no known child nor of its group."""
+    """A line that a child, or a process that it started, wrote to descriptor 2; `pid` is the child's. `id` is null for
+    what a spawner wrote, or a worker between two connections.
+    """
 
     service: str
     id: str | None

@@ -187,8 +187,7 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         StderrMode,
         Meta(
             description="Where a child's descriptor 2 leads: to the `log`, a record a line with the connection's id; "
-            "`inherit`: to the server's own; `null`: nowhere. Never to the client. (`log` is a socket, which "
-            "programs cannot open as /dev/stderr; use `inherit` for those.)"
+            "`inherit`: to the server's own; `null`: nowhere. Never to the client."
         ),
     ] = StderrMode.LOG
     descriptors: Annotated[
