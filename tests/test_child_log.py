@@ -379,11 +379,12 @@ print(*said)
 
 def test_a_child_has_nothing_of_the_terminal_that_the_server_was_started_from(tmp_path: Path) -> None:
     """With descriptor 2 leading to it: one could type there, and one that read it was stopped, and its client hung."""
-    program = tmp_path / "terminal.py"
-    program.write_text(TERMINAL)
     master, terminal = pty.openpty()
     wrapper = ("setsid", "--ctty", "--wait")
-    arguments = ("serve", "unix:" + str(tmp_path / "socket"), "--stderr", "inherit", "--", sys.executable, program)
+    # Root may type anywhere.
+    user = ("--user", "nobody") if os.getuid() == 0 else ()
+    where = ("serve", f"unix:{tmp_path}/socket", "--stderr", "inherit", *user)
+    arguments = (*where, "--", sys.executable, "-I", "-S", "-c", TERMINAL)
     with command.running(*arguments, wrapper=wrapper, stdin=terminal, stderr=terminal):
         wait_until(lambda: b"listening on" in os.read(master, 4096))
         with socket.socket(socket.AF_UNIX) as client:
