@@ -220,6 +220,7 @@ MISTAKES: list[tuple[str, Plain, str]] = [
     ("umask", {"umask": "rwx"}, "'rwx' is no file mode: expected octal digits"),
     ("directory", {"directory": "/no/such/directory"}, "'/no/such/directory': no such directory"),
     ("nice", {"nice": 20}, "20: expected int <= 19"),
+    ("oom_score_adj", {"oom_score_adj": 1001}, "1001: expected int <= 1000"),
     ("rlimits.nofiles", {"rlimits": {"nofiles": 64}}, "unknown limit: expected one of as, core, cpu"),
     ("rlimits.nofile", {"rlimits": {"nofile": "many"}}, "'many' is no limit: expected a number"),
     ("environment.A", {"environment": {"A": 1}}, "1: expected str, got int"),
