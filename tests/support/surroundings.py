@@ -27,6 +27,8 @@ _MARK = "TCPPAR_TESTS"
 _VARIABLES = ("TCPPAR_PORTABLE", "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 # Python ignores these for itself, and gives programs that it starts the defaults.
 _PYTHONS = {signal.SIGPIPE, signal.SIGXFSZ}
+# What a terminal sends. nohup, and a shell for what a script runs in its background, have them ignored.
+_TERMINALS = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT}
 
 
 def settle() -> None:
@@ -42,13 +44,13 @@ def settle() -> None:
 def _catch_signals() -> None:
     """Nothing is blocked, and programs that are started have every signal at its default.
 
-    Whoever has started the run with signals ignored (nohup; a shell, in the background of a script) wants it not to be
-    ended by them. So they are caught here, by nothing: that ends nothing, and is a default again after an exec.
+    Whoever has started the run with a terminal's signals ignored wants it not to be ended by them. So these are caught
+    here, by nothing: that ends nothing, and is a default again after an exec.
     """
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     for number in signal.valid_signals() - _PYTHONS:
         if signal.getsignal(number) == signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else lambda number, frame: None)
+            signal.signal(number, (lambda number, frame: None) if number in _TERMINALS else signal.SIG_DFL)
 
 
 def _allow_descriptors() -> None:
