@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import socket
 import tracemalloc
@@ -322,8 +323,9 @@ def test_children_go_on_when_the_supervisor_is_gone() -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can make a process of a user who may have none")
-def test_where_no_process_can_be_made_it_answers_busy_and_goes_on() -> None:
-    spawner = Spawner("alone:handle", identity=Identity("nobody", 65534, 65534, (), "/"))
+def test_where_no_process_can_be_made_it_answers_busy_and_goes_on(open_folder: Path) -> None:
+    handler = shutil.copyfile(HANDLERS / "alone.py", open_folder / "alone.py")
+    spawner = Spawner(f"{handler}:handle", identity=Identity("nobody", 65534, 65534, (), "/"))
     assert isinstance(spawner.report(), Ready)
     for attempt in (1, 2):
         spawner.offer(1, attempt=attempt)
