@@ -11,6 +11,7 @@ from typing import NoReturn
 import pytest
 
 from tcppar.spawner import zygote
+from tcppar.testing.processes import allow_descriptors
 from tests.support import surroundings
 from tests.support.server import Server
 
@@ -61,6 +62,13 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]
 def echo(compiled: Callable[[Path], Path]) -> Path:
     """A tiny C program: answers what it reads, to the end."""
     return compiled(HERE / "children" / "echo.c")
+
+
+@pytest.fixture(scope="session")
+def many_descriptors() -> None:
+    """As many descriptors as tests with many connections need can be open."""
+    if not allow_descriptors(surroundings.DESCRIPTORS):
+        unavailable(f"fewer than {surroundings.DESCRIPTORS} descriptors may be open (ulimit -n)")
 
 
 @pytest.fixture

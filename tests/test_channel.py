@@ -308,6 +308,7 @@ def send_until_full(sender: Channel[Order], order: Order, *descriptors: int) -> 
 
 
 # What is sent without waiting is short. The plan, which has the whole environment in it, is sent by waiting for room.
+@pytest.mark.usefixtures("many_descriptors")  # which bounds those under way too (unix(7), ETOOMANYREFS)
 @pytest.mark.parametrize(("size", "with_descriptor"), [(1, True), (1_000, True), (1, False), (1_000, False)])
 def test_what_is_not_sent_for_want_of_room_is_not_sent_in_part(
     size: int, with_descriptor: bool, ends: Ends, files: list[int]

@@ -14,6 +14,8 @@ import pytest
 import tcppar
 from tcppar.errors import ExitCode
 from tcppar.testing import selftest
+from tests.conftest import tool
+from tests.support import command
 from tests.support.command import Completed, environment_with, words
 
 PATIENCE = 150
@@ -33,6 +35,7 @@ def run(*arguments: str, environment: Mapping[str, str] | None = None) -> Comple
     )
 
 
+@pytest.mark.usefixtures("many_descriptors")
 def test_on_this_machine_nothing_is_lost() -> None:
     done = run()
     assert done.returncode == ExitCode.OK, done.stdout + done.stderr
@@ -46,6 +49,7 @@ def test_on_this_machine_nothing_is_lost() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.usefixtures("many_descriptors")
 def test_what_is_lost_is_told_and_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "sh").symlink_to(shutil.which("sh") or "")  # and no `cat`: the program cannot answer
     done = run("--only", "load", "--json", environment={"PATH": str(tmp_path)})
@@ -63,6 +67,17 @@ def test_a_part_that_is_not_known_is_a_mistake() -> None:
     assert done.stderr.startswith("tcppar: --only 'nonsense': expected one of 'load', 'resets'")
 
 
+def test_where_too_few_descriptors_may_be_open_it_is_not_tried() -> None:
+    limited = f'ulimit -n {selftest.DESCRIPTORS // 4} && exec "$@"'
+    # Root raises the limit, unless it has not the right to.
+    unprivileged = [tool("setpriv"), "--bounding-set=-sys_resource"] if os.geteuid() == 0 else []
+    done = command.run("selftest", "--only", "load", wrapper=[*unprivileged, "sh", "-c", limited, "sh"])
+    assert done.returncode == ExitCode.SYSTEM
+    assert done.stderr.startswith(f"tcppar: the clients need {selftest.DESCRIPTORS} open descriptors")
+    assert done.stdout == ""
+
+
+@pytest.mark.usefixtures("many_descriptors")
 def test_a_server_that_does_not_start_is_a_message(tmp_path: Path) -> None:
     done = run("--only", "load", environment={"PATH": str(tmp_path)})
     assert done.returncode == ExitCode.SYSTEM
@@ -71,6 +86,7 @@ def test_a_server_that_does_not_start_is_a_message(tmp_path: Path) -> None:
     assert done.stdout == ""
 
 
+@pytest.mark.usefixtures("many_descriptors")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else who cannot reach what is root's own")
 def test_it_works_from_a_folder_that_is_roots_own(tmp_path: Path) -> None:
     closed = tmp_path / "closed"

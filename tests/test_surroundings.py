@@ -47,6 +47,7 @@ def test_the_umask_is_the_usual_one() -> None:
         os.umask(before)
 
 
+@pytest.mark.usefixtures("many_descriptors")
 def test_a_low_limit_of_descriptors_is_raised_as_far_as_it_may_be() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (surroundings.DESCRIPTORS // 4, before[1]))

@@ -28,6 +28,8 @@ from tcppar.records import (
     Retire,
     Taken,
 )
+from tcppar.testing.subject import PACKAGE, may_enter
+from tests.conftest import unavailable
 from tests.support.command import Serve
 from tests.support.handlers import HANDLERS, answers, children_of, is_over, said_by, start
 from tests.support.server import descriptors, read_line, wait_until
@@ -324,6 +326,8 @@ def test_children_go_on_when_the_supervisor_is_gone() -> None:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can make a process of a user who may have none")
 def test_where_no_process_can_be_made_it_answers_busy_and_goes_on(open_folder: Path) -> None:
+    if not may_enter("nobody", PACKAGE):
+        unavailable("nobody cannot reach this package")
     handler = shutil.copyfile(HANDLERS / "alone.py", open_folder / "alone.py")
     spawner = Spawner(f"{handler}:handle", identity=Identity("nobody", 65534, 65534, (), "/"))
     assert isinstance(spawner.report(), Ready)

@@ -25,6 +25,7 @@ TOLERATED = () if CONNECTIONS else ("clients were late",)
 pytestmark = pytest.mark.timeout(4 * SECONDS + 300)
 
 
+@pytest.mark.usefixtures("many_descriptors")
 @pytest.mark.skipif(sys.platform != "linux", reason="a keeper and lowered limits need Linux")
 def test_nobody_is_lost_and_nothing_is_left(tmp_path: Path) -> None:
     faulthandler.cancel_dump_traceback_later()  # it is not hung: it takes so long

@@ -5,7 +5,6 @@ variables. Servers that are tested inherit them, and would be others than the te
 """
 
 import os
-import resource
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import psutil
 
 from tcppar.net import platform
 from tcppar.testing import holdings
+from tcppar.testing.processes import allow_descriptors
 from tests.support.server import PATIENCE, wait_until
 
 DESCRIPTORS = 1024
@@ -38,7 +38,7 @@ def settle() -> None:
     for name in _VARIABLES:
         os.environ.pop(name, None)
     _catch_signals()
-    _allow_descriptors()
+    allow_descriptors(DESCRIPTORS)
 
 
 def _catch_signals() -> None:
@@ -51,15 +51,6 @@ def _catch_signals() -> None:
     for number in signal.valid_signals() - _PYTHONS:
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, (lambda number, frame: None) if number in _TERMINALS else signal.SIG_DFL)
-
-
-def _allow_descriptors() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if 0 <= soft < DESCRIPTORS:
-        if os.geteuid() == 0 and 0 <= hard < DESCRIPTORS:
-            hard = DESCRIPTORS
-        wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @contextmanager

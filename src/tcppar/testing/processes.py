@@ -1,6 +1,7 @@
 """What the system tells of processes: who descends from whom, what they hold, and waiting for such facts."""
 
 import os
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,24 @@ from signal import SIGSTOP
 
 # Nothing here waits for a time to be right; this is only how long one waits before one gives up.
 PATIENCE = float(os.environ.get("TCPPAR_TEST_PATIENCE", "30"))
+
+
+def allow_descriptors(number: int) -> bool:
+    """Raise the limit on open descriptors, ours and that of all that we start, to this number, as far as we may
+    (getrlimit(2)); whether so many can be open. A limit that is higher stays.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= number:
+        return True
+    if hard == resource.RLIM_INFINITY or hard >= number:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
+        return True
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (number, number))
+    except (ValueError, OSError):  # only root may raise the hard one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        return False
+    return True
 
 
 def wait_until(true: Callable[[], bool], patience: float = PATIENCE) -> None:

@@ -17,7 +17,7 @@ from tcppar.testing import chaos, holdings, subject
 from tcppar.testing.chaos import Plan, Progress
 from tcppar.testing.client import Greeting, Manner
 from tcppar.testing.load import MIXED, Outcome
-from tcppar.testing.processes import PATIENCE
+from tcppar.testing.processes import PATIENCE, allow_descriptors
 from tcppar.testing.server import read_all, read_line
 from tcppar.testing.subject import Subject
 
@@ -25,6 +25,8 @@ RATE = 150.0
 """Clients a second: what a small machine serves beside its other work."""
 QUEUED = 20
 """Clients of each service who are there when the server is told to stop."""
+DESCRIPTORS = 1024
+"""How many may have to be open at once, by the clients or by the server: in a shortage clients pile up."""
 
 _SHORTEST = 1.0
 _MOST_TOLD = 5
@@ -92,8 +94,10 @@ def run(parts: Sequence[Part], seconds: float, say: Progress) -> Iterator[Verdic
         say: is told how far it is.
 
     Raises:
-        SystemRefused: the server that is to be tried does not start.
+        SystemRefused: the server that is to be tried does not start, or too few descriptors may be open.
     """
+    if not allow_descriptors(DESCRIPTORS):
+        raise SystemRefused(f"the clients need {DESCRIPTORS} open descriptors, and fewer may be open here (ulimit -n)")
     features = platform.detect()
     user = subject.less_than_root()
     try:
@@ -178,7 +182,7 @@ def show(only: Sequence[str], seconds: float, *, as_json: bool) -> bool:
 
     Raises:
         ConfigurationError: there is no such part.
-        SystemRefused: the server that is to be tried does not start.
+        SystemRefused: as `run`.
     """
     verdicts = []
     with _Line() as line:

@@ -30,7 +30,7 @@ _MARK = "TCPPAR_TESTING"
 _GLANCE = 0.2
 _DRAIN = 'drain_timeout = "5s"'
 _LEAST_RIGHTS = "nobody"
-_PACKAGE = Path(tcppar.__path__[0])
+PACKAGE = Path(tcppar.__path__[0])
 
 _CONFIGURATION = """
 [service.program]
@@ -81,8 +81,8 @@ class Subject:
         self._folder = tempfile.TemporaryDirectory(prefix="tcppar-testing-")
         folder = Path(self._folder.name)
         file = folder / "tcppar.toml"
-        package = _PACKAGE if user is None or _may_enter(user, _PACKAGE) else _copy_package(folder)
-        handler = package / Path(echo.__file__).relative_to(_PACKAGE)
+        package = PACKAGE if user is None or may_enter(user, PACKAGE) else _copy_package(folder)
+        handler = package / Path(echo.__file__).relative_to(PACKAGE)
         settings = _DRAIN if user is None else f'{_DRAIN}\nuser = "{user}"'
         file.write_text(_CONFIGURATION.format(handler=handler, workers=workers, settings=settings))
         self._mark = self._folder.name
@@ -151,10 +151,10 @@ def less_than_root() -> str | None:
     """
     if os.geteuid() != 0:
         return None
-    return _LEAST_RIGHTS if _may_enter(_LEAST_RIGHTS, Path(tempfile.gettempdir())) else None
+    return _LEAST_RIGHTS if may_enter(_LEAST_RIGHTS, Path(tempfile.gettempdir())) else None
 
 
-def _may_enter(user: str, folder: Path) -> bool:
+def may_enter(user: str, folder: Path) -> bool:
     """Whether a user of this system can open what is in a folder: root's own (mode 700) is closed to all others."""
     words = ["/bin/sh", "-c", 'cd -- "$1"', "sh", str(folder)]
     try:
@@ -167,8 +167,8 @@ def _may_enter(user: str, folder: Path) -> bool:
 
 def _copy_package(folder: Path) -> Path:
     """A copy of this package that everybody can read, for children that cannot reach it where it is installed."""
-    package = folder / _PACKAGE.name
-    shutil.copytree(_PACKAGE, package)
+    package = folder / PACKAGE.name
+    shutil.copytree(PACKAGE, package)
     for path in (folder, package, *package.rglob("*")):
         path.chmod(0o755)
     return package
@@ -176,6 +176,6 @@ def _copy_package(folder: Path) -> Path:
 
 def _found_first(package: Path) -> dict[str, str]:
     """What a server needs in its environment to be of this package."""
-    if package == _PACKAGE:
+    if package == PACKAGE:
         return {}
     return {"PYTHONPATH": os.pathsep.join([str(package.parent), *filter(None, [os.environ.get("PYTHONPATH")])])}
