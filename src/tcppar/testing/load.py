@@ -116,6 +116,11 @@ class Load:
         return len(self._clients)
 
     @property
+    def longest(self) -> float:
+        """For how many seconds the client who has been there longest has been there; 0 without one."""
+        return max((time.monotonic() - client.began for client in tuple(self._clients)), default=0.0)
+
+    @property
     def running(self) -> bool:
         """Whether it goes on: not after its end, nor when something is amiss on this side."""
         return self._thread.is_alive()
