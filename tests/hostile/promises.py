@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import psutil
 
-from tcppar.testing.client import LATE
+from tcppar.testing.client import LATE, Wait
 from tcppar.testing.load import Load
 from tests.hostile.arena import Arena, Attempt
 from tests.hostile.attacker.base import GOT, Attack, Mode, Reach
@@ -23,6 +23,7 @@ _GLANCE = 0.2
 _MOST_TIME = 0.5
 _MOST_GROWTH = 48 << 20
 _RECOVERY = 8.0
+_MOST_TOLD = 3
 _MODULE = "executed"
 
 
@@ -122,10 +123,8 @@ class _Watch:
         for load in loads:
             if load.longest > LATE:
                 yield f"a client has been waiting for {load.longest:.1f} s"
-            yield from (str(loss) for loss in list(load.outcome.losses) if loss.at > self._began)
-            for wait in list(load.outcome.waits):
-                if wait.ended > self._began:
-                    yield f"a client of {wait.service} waited {wait.ended - wait.began:.2f} s {wait.what}"
+            yield from _first([str(loss) for loss in list(load.outcome.losses) if loss.at > self._began])
+            yield from _first([_told(wait) for wait in list(load.outcome.waits) if wait.ended > self._began])
 
     def _recovers(self, loads: list[Load]) -> Iterator[str]:
         """The service goes on, soon after the attack."""
@@ -146,10 +145,10 @@ class _Watch:
     def _is_calm(self) -> Iterator[str]:
         """Neither spins, and neither has grown."""
         with suppress(psutil.NoSuchProcess):
-            for process in {self._arena.supervisor, self._arena.first}:
-                before = sum(process.cpu_times()[:2])
-                time.sleep(_GLANCE)
-                if (used := sum(process.cpu_times()[:2]) - before) > _MOST_TIME * _GLANCE:
+            before = {process: _time_of(process) for process in (self._arena.supervisor, self._arena.first)}
+            time.sleep(_GLANCE)
+            for process, then in before.items():
+                if (used := _time_of(process) - then) > _MOST_TIME * _GLANCE:
                     yield f"process {process.pid} took {used:.2f} s of {_GLANCE} s"
             if (grown := self._arena.supervisor.memory_info().rss - self._memory) > _MOST_GROWTH:
                 yield f"the supervisor has grown by {grown >> 20} MB"
@@ -165,6 +164,21 @@ class _Watch:
         executed = self._arena.directory / _MODULE
         if executed.exists():
             yield f"{executed.read_text().split()} was executed"
+
+
+def _first(problems: list[str]) -> list[str]:
+    """The first ones, and how many there are."""
+    return problems if len(problems) <= _MOST_TOLD else [*problems[:_MOST_TOLD], f"... {len(problems)} in all"]
+
+
+def _told(wait: Wait) -> str:
+    return f"a client of {wait.service} waited {wait.ended - wait.began:.2f} s {wait.what}"
+
+
+def _time_of(process: psutil.Process) -> float:
+    """The processor time that it has taken, in seconds."""
+    taken = process.cpu_times()
+    return float(taken.user + taken.system)
 
 
 def _somebody_served(loads: list[Load]) -> Callable[[], bool]:

@@ -9,9 +9,9 @@ from pathlib import Path
 from tcppar.testing import echo
 from tests.conftest import HERE, unavailable
 
-LIFETIME = 1.5
+LIFETIME = 1.0
 """max_lifetime of what is attacked, in seconds."""
-KILL = 0.4
+KILL = 0.3
 """kill_timeout."""
 
 ATTACKED = ("program", "fork", "pool")

@@ -28,16 +28,19 @@ def _attacks(mode: Mode) -> list[Attack]:
     return [attack for attack in chosen if mode in attack.modes and not attack.leaves]
 
 
-@pytest.mark.parametrize("mode", Mode, ids=lambda mode: mode.value)
-@pytest.mark.parametrize("keep", [True, False], ids=["kept", "alone"])
+@pytest.mark.parametrize(
+    ("keep", "mode"),
+    [(True, Mode.POOL), (False, Mode.POOL), (True, Mode.PROGRAM), (False, Mode.FORK)],
+    ids=["kept-pool", "alone-pool", "kept-program", "alone-fork"],
+)
 def test_a_stop_takes_its_time_and_no_more(keep: bool, mode: Mode) -> None:
     """drain_timeout, kill_timeout, what spawners have: then it is over, and nothing is left."""
     arena = Arena(keep=keep, drain_timeout=_DRAIN, max_lifetime="1h")
     with contextlib.closing(arena), contextlib.ExitStack() as clients:
-        for attack in _attacks(mode):
-            attempt = arena.attempt(attack, mode)
+        attempts = [arena.attempt(attack, mode) for attack in _attacks(mode)]
+        for attempt in attempts:
             clients.callback(attempt.client.close)
-            wait_until(lambda: _is_under_way(arena, attempt))  # noqa: B023 - it is called in this very pass
+        wait_until(lambda: all([_is_under_way(arena, attempt) for attempt in attempts]))
         code, seconds = arena.stop(patience=30)
         assert code == 0
         assert seconds < _DRAIN + KILL + _SPAWNERS + _MARGIN

@@ -40,7 +40,7 @@ def spawner_without_processes(me: Me) -> None:
     _limit_spawner(me, resource.RLIMIT_NPROC, 0)
 
 
-@attack(PAIR, "It is killed by the system; another spawner takes its place.", alone=True)
+@attack(PAIR, "It is killed by the system; another spawner takes its place.", reach=Reach.OWN_USER)
 def spawner_without_time(me: Me) -> None:
     """A child limits its spawner's time of the processor (prlimit, RLIMIT_CPU)."""
     _limit_spawner(me, resource.RLIMIT_CPU, 0)

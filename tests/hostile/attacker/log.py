@@ -133,9 +133,9 @@ def a_hundred_writers(me: Me) -> None:
 
 @attack(EVERY, "There is none: each child has a session of its own.")
 def the_terminal(me: Me) -> None:
-    """A child opens /dev/tty, and types into whatever terminal it finds on its descriptors."""
-    me.must_not_get("the terminal", lambda: os.open("/dev/tty", os.O_RDWR))
-    for descriptor in (0, 1, 2):
+    """A child opens /dev/tty, and types into whatever terminal it finds there and on its descriptors (TIOCSTI)."""
+    me.must_not_get("the terminal", lambda: os.dup2(os.open("/dev/tty", os.O_RDWR | os.O_NONBLOCK), 100))
+    for descriptor in (0, 1, 2, 100):
         me.must_not_get("TIOCSTI", lambda d=descriptor: fcntl.ioctl(d, termios.TIOCSTI, b"x"))  # type: ignore[misc]
 
 
