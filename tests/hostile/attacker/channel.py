@@ -184,6 +184,13 @@ def idle_and_stopped(me: Me) -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
+@attack(WORKER, "A client who is offered to it gets another worker within a second.")
+def idle_and_deaf(me: Me) -> None:
+    """A worker reports that its connection has ended, and does not read what it is offered."""
+    tell([ENDED, my_number(me), 0, 0.0, None])
+    me.hold()
+
+
 @attack(WORKER, "A client who was offered to it gets another worker.")
 def exit_at_an_offer(me: Me) -> None:
     """A worker that is offered a client ends without having read the offer."""
