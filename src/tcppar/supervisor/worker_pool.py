@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tcppar.config import ServiceConfig
@@ -25,8 +26,10 @@ _READY = TakerState.READY
 
 # How long our copy of a connection may stay open beside its worker's.
 _LONGEST_UNTAKEN = 0.01
-# Who is idle reads an offer at once; to fork a worker, and to tell of one's end, may take a spawner longer.
-_WORKERS_PATIENCE = 1.0
+# Who is idle reads an offer at once, and who has closed its channel ends; to fork a worker, and to tell of one's end,
+# may take a spawner longer.
+_WORKERS_PATIENCE = 0.5
+_LOSS_PATIENCE = 0.5
 _HIRE_PATIENCE = 10.0
 _END_PATIENCE = 3.0
 
@@ -301,6 +304,8 @@ class WorkerPool(Pool):
         for worker in self.workers.values():
             spawner = worker.spawner
             if worker.state is TakerState.LOST:
+                if worker.lives():
+                    continue
                 what = f"it does not tell how worker pid {worker.pid} has ended"
                 yield Debt(spawner, worker.number, worker.lost_at, _END_PATIENCE, what)
             elif worker.state is TakerState.STARTING:
@@ -329,7 +334,7 @@ class WorkerPool(Pool):
     def _make_sure(self, taker: Taker) -> None:
         if not isinstance(taker, WorkerProcess):
             super()._make_sure(taker)
-        elif self.workers.get(taker.number) is taker and taker.state is not TakerState.LOST:
+        elif self.workers.get(taker.number) is taker and (taker.given_up or not taker.children):
             taker.send_signal(signal.SIGKILL)
 
     def on_retiring(self, worker: WorkerProcess) -> None:
@@ -354,6 +359,8 @@ class WorkerPool(Pool):
             return
         taker.lost_at = self._core.now
         self._watch_answers()
+        # One that does not end by itself then is of no use to anybody, but for a client that it has.
+        self._core.timers.at(self._core.later(_LOSS_PATIENCE), partial(self._make_sure, taker))
         if taker in self._idle:
             self._idle.remove(taker)
         if taker.offered and self._core.features.tells_unread and not taker.left_unread:

@@ -131,6 +131,11 @@ class WorkerProcess(Taker):
         """Its spawner alone. (Once that is dead, it has no more than one connection, and ends with it.)"""
         return {self.spawner.maker_pid} - {0}
 
+    def lives(self) -> bool:
+        """Whether its process has not ended, as far as the kernel tells."""
+        process = self.process()
+        return process is not None and process.lives
+
     def prepare_for_signal(self) -> None:
         """It gets no other connection: the signal may reach it only when this one has ended."""
         self.retire()
