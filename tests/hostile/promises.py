@@ -22,6 +22,7 @@ _PAUSE = 0.02
 _GLANCE = 0.2
 _MOST_TIME = 0.5
 _MOST_GROWTH = 48 << 20
+_MOST_DESCRIPTORS = 60
 _RECOVERY = 8.0
 _MOST_TOLD = 3
 _MODULE = "executed"
@@ -104,6 +105,7 @@ class _Watch:
         self._began = time.monotonic()
         self._noise = len(arena.server.noise)
         self._memory = arena.supervisor.memory_info().rss
+        self._descriptors = arena.supervisor.num_fds()
 
     def problems(self, reach: Reach) -> list[str]:
         """What is not as it should be."""
@@ -152,6 +154,8 @@ class _Watch:
                     yield f"process {process.pid} took {used:.2f} s of {_GLANCE} s"
             if (grown := self._arena.supervisor.memory_info().rss - self._memory) > _MOST_GROWTH:
                 yield f"the supervisor has grown by {grown >> 20} MB"
+            if (kept := self._arena.supervisor.num_fds() - self._descriptors) > _MOST_DESCRIPTORS:
+                yield f"the supervisor has {kept} descriptors more"
 
     def _says_nothing_strange(self) -> Iterator[str]:
         """No traceback, and no record that is not the server's."""

@@ -1,5 +1,6 @@
 """The services that are attacked, those that stand beside them, and whose they are."""
 
+import functools
 import os
 import pwd
 import subprocess
@@ -29,6 +30,11 @@ def users() -> tuple[str, str] | None:
     """Who attacks, and who is the other one; None where we cannot become anybody else."""
     if os.geteuid() != 0:
         return None
+    return _users()
+
+
+@functools.cache
+def _users() -> tuple[str, str]:
     for name in (_ATTACKER, _OTHER):
         try:
             pwd.getpwnam(name)

@@ -40,7 +40,7 @@ def test_a_stop_takes_its_time_and_no_more(keep: bool, mode: Mode) -> None:
         attempts = [arena.attempt(attack, mode) for attack in _attacks(mode)]
         for attempt in attempts:
             clients.callback(attempt.client.close)
-        wait_until(lambda: all([_is_under_way(arena, attempt) for attempt in attempts]))
+        wait_until(lambda: not [attempt for attempt in attempts if not _is_under_way(arena, attempt)])
         code, seconds = arena.stop(patience=30)
         assert code == 0
         assert seconds < _DRAIN + KILL + _SPAWNERS + _MARGIN

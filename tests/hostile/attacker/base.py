@@ -57,6 +57,7 @@ class Attack:
         alone: whether it is tried alone, for what it does to others of its service would hide what they do.
         ends_spawner: whether the service is of no use until somebody ends its spawner: the test does.
         reads: whether the attacker's client reads what it is sent.
+        another_user: whether it can only be withstood where the server is another user's.
     """
 
     deed: Callable[["Me"], None]
@@ -67,6 +68,7 @@ class Attack:
     alone: bool
     ends_spawner: bool
     reads: bool
+    another_user: bool
 
     @property
     def name(self) -> str:
@@ -91,12 +93,13 @@ def attack(
     alone: bool = False,
     ends_spawner: bool = False,
     reads: bool = True,
+    another_user: bool = False,
 ) -> Callable[[Callable[["Me"], None]], Callable[["Me"], None]]:
     """Enter a function into the table."""
 
     def enter(deed: Callable[["Me"], None]) -> Callable[["Me"], None]:
         apart = alone or leaves or ends_spawner or reach is not Reach.NOBODY
-        row = Attack(deed, modes, holds, reach, leaves, apart, ends_spawner, reads)
+        row = Attack(deed, modes, holds, reach, leaves, apart, ends_spawner, reads, another_user)
         TABLE[row.name] = row
         return deed
 

@@ -71,7 +71,7 @@ def an_exception(me: Me) -> None:
     raise ValueError("as it was asked to")
 
 
-@attack(EVERY, "The system refuses it.")
+@attack(EVERY, "The system refuses it.", another_user=True)
 def files_of_the_server(me: Me) -> None:
     """A child writes to the server's program, its handler and its configuration."""
     import tests.hostile.attacker.base as base
@@ -80,7 +80,7 @@ def files_of_the_server(me: Me) -> None:
         me.must_not_get(path, partial(os.open, path, os.O_WRONLY | os.O_APPEND))
 
 
-@attack(EVERY, "The system refuses it.")
+@attack(EVERY, "The system refuses it.", another_user=True)
 def back_to_root(me: Me) -> None:
     """A child takes back the user, the groups and the rights that its spawner had at first."""
     me.must_not_get("root", lambda: os.setuid(0))

@@ -53,7 +53,7 @@ def spawner_without_memory(me: Me) -> None:
     _limit_spawner(me, resource.RLIMIT_AS, 0)
 
 
-@attack(EVERY, "The system refuses it.")
+@attack(EVERY, "The system refuses it.", another_user=True)
 def server_limited(me: Me) -> None:
     """A child limits the supervisor, takes its priority, and ties it to one processor."""
     server = me.facts["supervisor"]

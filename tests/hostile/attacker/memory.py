@@ -53,7 +53,7 @@ def _attempts(me: Me, who: str, pid: int) -> None:
     me.must_not_get(f"environment of {who}", lambda: open(f"/proc/{pid}/environ").read())  # noqa: SIM115
 
 
-@attack(EVERY, REFUSED)
+@attack(EVERY, REFUSED, another_user=True)
 def inside_the_supervisor(me: Me) -> None:
     """A child traces the supervisor and its keeper, and takes their memory and descriptors."""
     _attempts(me, "the supervisor", me.facts["supervisor"])
@@ -66,7 +66,7 @@ def inside_the_spawner(me: Me) -> None:
     _attempts(me, "the spawner", os.getppid())
 
 
-@attack(EVERY, "The system refuses it, for it is another user's.")
+@attack(EVERY, "The system refuses it, for it is another user's.", another_user=True)
 def inside_another_service(me: Me) -> None:
     """A child traces a process of another service, and takes its memory and descriptors."""
     _attempts(me, "the other", me.facts["other"])
@@ -79,7 +79,7 @@ def inside_a_sibling(me: Me) -> None:
         _attempts(me, f"sibling {pid}", pid)
 
 
-@attack(EVERY, "The kernel's words are lower for the supervisor: it ends children first.")
+@attack(EVERY, "The kernel's words are lower for the supervisor: it ends children first.", another_user=True)
 def safe_from_the_kernel(me: Me) -> None:
     """A child asks the kernel to end others before it when memory is short (oom_score_adj)."""
 

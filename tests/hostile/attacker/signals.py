@@ -27,7 +27,12 @@ def spawner_stopped(me: Me) -> None:
     sleep_deaf()
 
 
-@attack(PAIR, "What was offered to them is offered to another one; max_lifetime holds.", reach=Reach.OWN_USER)
+@attack(
+    PAIR,
+    "What was offered to them is offered to another one; max_lifetime holds.",
+    reach=Reach.OWN_USER,
+    another_user=True,
+)
 def spawners_stopped_in_a_loop(me: Me) -> None:
     """A child's daemon stops whatever spawner of its service it finds, again and again for two seconds."""
     _loop(me, signal.SIGSTOP)
@@ -40,7 +45,7 @@ def spawner_killed(me: Me) -> None:
     me.hold()
 
 
-@attack(PAIR, ANOTHER + " Once the attack is over, the service is as before.", reach=Reach.OWN_USER)
+@attack(PAIR, ANOTHER + " Once the attack is over, the service is as before.", reach=Reach.OWN_USER, another_user=True)
 def spawners_killed_in_a_loop(me: Me) -> None:
     """A child kills whatever spawner of its service it finds, again and again for two seconds."""
     _loop(me, signal.SIGKILL)
@@ -86,7 +91,7 @@ def siblings_stopped(me: Me) -> None:
     me.hold()
 
 
-@attack(EVERY, "The system refuses it, for they are another user's.")
+@attack(EVERY, "The system refuses it, for they are another user's.", another_user=True)
 def server_signalled(me: Me) -> None:
     """A child sends SIGTERM, SIGSTOP and SIGKILL to the supervisor, to its parent, and to another service's process."""
     for name in ("supervisor", "first", "other"):
@@ -94,7 +99,7 @@ def server_signalled(me: Me) -> None:
             me.must_not_get(f"{number.name} to {name}", partial(os.kill, me.facts[name], number))
 
 
-@attack(EVERY, "The system refuses it when the signal is due; the supervisor gets none.")
+@attack(EVERY, "The system refuses it when the signal is due; the supervisor gets none.", another_user=True)
 def server_named_as_owner(me: Me) -> None:
     """A child has SIGKILL sent to the supervisor when something comes in on what they share (F_SETOWN, O_ASYNC)."""
     for descriptor in {0, 1, 2, me.connection}:
