@@ -80,6 +80,7 @@ class Arena:
 
     Attributes:
         first: the process that was started: the supervisor, or its keeper.
+        beside: honest clients of another server, which nobody attacks.
         ends: records of ends and refusals, by the client.
         directory: where the attacked work.
         mark: what its processes have in their environment, as MARK.
@@ -95,6 +96,7 @@ class Arena:
         self.mark = secrets.token_hex(8)
         self.ends: dict[str, Record] = {}
         self.loads: dict[str, Load] = {}
+        self._beside: Server | None = None
         self._start(keep, popen or {}, {name: one | settings for name, one in configuration(self.directory).items()})
 
     def _start(self, keep: bool, popen: dict[str, Any], services: dict[str, Settings]) -> None:
@@ -119,11 +121,21 @@ class Arena:
         return record["event"] not in ("end", "refused", "stderr")
 
     def let_honest_ones_come(self) -> None:
-        """To all services, until `close`."""
+        """To all services, until `close`; and to a server that nobody attacks, to know how slow the machine is."""
+        self._beside = Server("127.0.0.1:0", "--", "sh", "-c", "echo $TCPPAR_CONNECTION_ID $$; exec cat")
+        self.beside = Load([Target("beside", self._beside.address)], rate=_RATES[OTHERS[-1]], manners=_MANNERS)
+        self.beside.__enter__()
         for name, address in self.addresses.items():
             self.loads[name] = load = Load([Target(name, address)], rate=_RATES[name], manners=_MANNERS)
             load.__enter__()
         wait_until(lambda: all(load.outcome.done > 1 for load in self.loads.values()))
+
+    def slowness(self, since: float) -> float:
+        """How long clients of the server that nobody attacks have had to wait, in seconds, since a time."""
+        outcome = self.beside.outcome
+        answers = [second.longest for second in list(outcome.seconds) if second.at > since - 1]
+        waits = [wait.ended - wait.began for wait in list(outcome.waits) if wait.ended > since]
+        return max([self.beside.longest, *answers, *waits])
 
     @property
     def others(self) -> list[Load]:
@@ -217,6 +229,9 @@ class Arena:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.server.__exit__(None, None, None)
+        if self._beside is not None:
+            self.beside.finish()
+            self._beside.__exit__(None, None, None)
         for load in self.loads.values():
             load.finish()
         shutil.rmtree(self._folder, ignore_errors=True)

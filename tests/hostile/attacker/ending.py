@@ -156,14 +156,14 @@ def zombies_by_the_hundred(me: Me) -> None:
 
 
 @attack(ONE, BY_LIFETIME)
-def a_thousand_sleepers(me: Me) -> None:
-    """A child has five hundred children that are deaf to SIGTERM, half of them in sessions of their own."""
+def sleepers_by_the_hundred(me: Me) -> None:
+    """A child has three hundred children that are deaf to SIGTERM, half of them in sessions of their own."""
 
     def life() -> None:
         os.setsid()
         sleep_deaf()
 
-    for _ in range(250):
+    for _ in range(150):
         me.sleeper()
         me.fork(life)
     me.say("done")
@@ -181,9 +181,9 @@ def forks_while_it_is_ended(me: Me) -> None:
 
     signal.signal(signal.SIGTERM, flee)
     me.say("done")
-    until = time.monotonic() + 6
+    until = time.monotonic() + 8
     while time.monotonic() < until:
-        time.sleep(0.02)
+        time.sleep(0.05)
         if os.fork():
             os._exit(0)
 
