@@ -23,9 +23,9 @@ import psutil
 from tcppar.testing import holdings
 from tcppar.testing.client import Greeting, Manner, Target
 from tcppar.testing.load import Load
-from tests.conftest import HERE
+from tcppar.testing.subject import found_first
 from tests.hostile.attacker.base import ORDER, Attack, Mode
-from tests.hostile.services import ATTACKED, OTHERS, Settings, configuration, users
+from tests.hostile.services import ATTACKED, OTHERS, Settings, configuration, package, users
 from tests.support import config
 from tests.support.server import Record, Server, read_line, stat_fields, wait_until
 
@@ -88,30 +88,39 @@ class Arena:
 
     def __init__(self, *, keep: bool, popen: dict[str, Any] | None = None, **settings: object) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="tcppar-hostile-"))
-        self._folder.chmod(0o755)
         self.directory = self._folder / "directory"
-        self.directory.mkdir()
-        if (names := users()) is not None:
-            shutil.chown(self.directory, names[0])
         self.mark = secrets.token_hex(8)
         self.ends: dict[str, Record] = {}
         self.loads: dict[str, Load] = {}
         self._beside: Server | None = None
-        self._start(keep, popen or {}, {name: one | settings for name, one in configuration(self.directory).items()})
-
-    def _start(self, keep: bool, popen: dict[str, Any], services: dict[str, Settings]) -> None:
-        file = self._folder / "tcppar.toml"
-        config.write(file, services)
-        environment = {MARK: self.mark, "PYTHONDONTWRITEBYTECODE": "1"}
-        options = ["--keep"] if keep else []
-        self.server = Server("-c", file, *options, environment=environment, watch=self._watch, cwd=HERE.parent, **popen)
         self.victim = subprocess.Popen(["sleep", "600"], start_new_session=True)
+        try:
+            self._start(keep, popen or {}, settings)
+        except BaseException:
+            self._let_go()
+            raise
+
+    def _start(self, keep: bool, popen: dict[str, Any], settings: Settings) -> None:
+        self._folder.chmod(0o755)
+        self.directory.mkdir()
+        if (names := users()) is not None:
+            shutil.chown(self.directory, names[0])
+        # As /tmp is; and what a server that was killed has left there goes with the folder.
+        (temporary := self._folder / "tmp").mkdir()
+        temporary.chmod(0o1777)
+        environment = {MARK: self.mark, "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(temporary)}
+        served = package(self._folder)
+        services = configuration(self._folder, served, self.directory)
+        config.write(file := self._folder / "tcppar.toml", {name: one | settings for name, one in services.items()})
+        options = ["--keep"] if keep else []
+        environment |= found_first(served)
+        self.server = Server("-c", file, *options, environment=environment, watch=self._watch, **popen)
         try:
             self.server.wait_for_event("listening", len(services))
             self.addresses = {name: self.server.address_of(name) for name in services}
             self.first, self.supervisor = psutil.Process(self.server.pid), psutil.Process(self.server.supervisor)
         except BaseException:
-            self.close()
+            self._end_server()
             raise
 
     def _watch(self, record: Record) -> bool:
@@ -223,17 +232,23 @@ class Arena:
 
     def close(self) -> None:
         """End everything, by whatever means."""
-        self.victim.kill()
-        self.victim.wait()
-        for pid in self._everything():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.server.__exit__(None, None, None)
+        self._end_server()
         if self._beside is not None:
             self.beside.finish()
             self._beside.__exit__(None, None, None)
         for load in self.loads.values():
             load.finish()
+        self._let_go()
+
+    def _end_server(self) -> None:
+        for pid in self._everything():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.server.__exit__(None, None, None)
+
+    def _let_go(self) -> None:
+        self.victim.kill()
+        self.victim.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _everything(self) -> Iterator[int]:

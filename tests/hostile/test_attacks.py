@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import unavailable
 from tests.hostile import page, promises
 from tests.hostile.arena import Arena
-from tests.hostile.attacker import channel, every
+from tests.hostile.attacker import channel, every, reports
 from tests.hostile.attacker.base import TABLE, Attack, Mode
 from tests.hostile.services import users
 
@@ -34,7 +34,7 @@ def _cases() -> list[object]:
             for count, group in enumerate(_groups([attack for attack in of_subject if mode in attack.modes]), 1):
                 which = group[0].name if len(group) == 1 else str(count)
                 # Without a keeper, reports are read in another way.
-                for keep in (True, False) if subject is channel else (True,):
+                for keep in (True, False) if subject in (reports, channel) else (True,):
                     title = f"{name}-{which}-{mode.value}-{'kept' if keep else 'alone'}"
                     found.append(pytest.param(keep, group, mode, id=title))
     return found

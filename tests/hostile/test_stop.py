@@ -14,7 +14,7 @@ from tests.support.server import wait_until
 _DRAIN = 0.5
 _SPAWNERS = 2.0
 """What spawners have to end, in seconds; those that do not are killed (docs/design.md)."""
-_MARGIN = 2.5
+_MARGIN = 4.0
 
 _WORKERS = ("half-a-frame", "ended-twice", "idle-and-stopped", "channel-shut-down", "channel-closed", "garbage")
 _ALL = ("spawner-stopped", "lingering-with-a-full-buffer", "lingering-and-held", "log-full", "shared-flags")

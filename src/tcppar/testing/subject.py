@@ -81,12 +81,12 @@ class Subject:
         self._folder = tempfile.TemporaryDirectory(prefix="tcppar-testing-")
         folder = Path(self._folder.name)
         file = folder / "tcppar.toml"
-        package = PACKAGE if user is None or may_enter(user, PACKAGE) else _copy_package(folder)
+        package = PACKAGE if user is None or may_enter(user, PACKAGE) else copy_package(folder)
         handler = package / Path(echo.__file__).relative_to(PACKAGE)
         settings = _DRAIN if user is None else f'{_DRAIN}\nuser = "{user}"'
         file.write_text(_CONFIGURATION.format(handler=handler, workers=workers, settings=settings))
         self._mark = self._folder.name
-        environment = {_MARK: self._mark, **_found_first(package)}
+        environment = {_MARK: self._mark, **found_first(package)}
         lives, self._lifeline = os.pipe()
         arguments: list[str | Path] = ["-c", file, "--lifeline-fd", str(lives), *(["--keep"] if keep else [])]
         try:
@@ -165,7 +165,7 @@ def may_enter(user: str, folder: Path) -> bool:
     return tried.returncode == 0
 
 
-def _copy_package(folder: Path) -> Path:
+def copy_package(folder: Path) -> Path:
     """A copy of this package that everybody can read, for children that cannot reach it where it is installed."""
     package = folder / PACKAGE.name
     shutil.copytree(PACKAGE, package)
@@ -174,7 +174,7 @@ def _copy_package(folder: Path) -> Path:
     return package
 
 
-def _found_first(package: Path) -> dict[str, str]:
+def found_first(package: Path) -> dict[str, str]:
     """What a server needs in its environment to be of this package."""
     if package == PACKAGE:
         return {}
