@@ -80,8 +80,9 @@ def _give_nothing(attempts: list[Attempt]) -> Iterator[str]:
 def _leave_nothing(arena: Arena, attempts: list[Attempt]) -> Iterator[str]:
     """Their processes end with their connections, or in time; those that do not are ended here."""
     pids = {attempt.greeting.pid for attempt in attempts}
+    idle = {attempt.greeting.pid for attempt in attempts if attempt.attack.stays}
     if not any(attempt.attack.leaves for attempt in attempts):
-        while (left := arena.left(pids)) and time.monotonic() < _limit(attempts):
+        while (left := arena.left(pids - idle)) and time.monotonic() < _limit(attempts):
             time.sleep(_PAUSE)
         if left:
             yield f"{len(left)} processes are left: {[names_of(pid) for pid in left[:10]]}"

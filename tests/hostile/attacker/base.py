@@ -54,6 +54,7 @@ class Attack:
         holds: what must hold, besides what must hold for all (arena.py).
         reach: who may notice it.
         leaves: whether processes of the attacker's may be left when its connection has ended.
+        stays: whether a worker may stay, which has said that it is idle: until it is needed, or one too many.
         alone: whether it is tried alone, for what it does to others of its service would hide what they do.
         ends_spawner: whether the service is of no use until somebody ends its spawner: the test does.
         reads: whether the attacker's client reads what it is sent.
@@ -65,6 +66,7 @@ class Attack:
     holds: str
     reach: Reach
     leaves: bool
+    stays: bool
     alone: bool
     ends_spawner: bool
     reads: bool
@@ -90,6 +92,7 @@ def attack(
     *,
     reach: Reach = Reach.NOBODY,
     leaves: bool = False,
+    stays: bool = False,
     alone: bool = False,
     ends_spawner: bool = False,
     reads: bool = True,
@@ -99,7 +102,7 @@ def attack(
 
     def enter(deed: Callable[["Me"], None]) -> Callable[["Me"], None]:
         apart = alone or leaves or ends_spawner or reach is not Reach.NOBODY
-        row = Attack(deed, modes, holds, reach, leaves, apart, ends_spawner, reads, another_user)
+        row = Attack(deed, modes, holds, reach, leaves, stays, apart, ends_spawner, reads, another_user)
         TABLE[row.name] = row
         return deed
 

@@ -194,7 +194,7 @@ def channel_shut_down_for_writing(me: Me) -> None:
     me.hold()
 
 
-@attack(WORKER, IN_TIME)
+@attack(WORKER, IN_TIME, stays=True)
 def channel_shut_down_for_reading(me: Me) -> None:
     """A worker shuts the way from the supervisor down, says that its connection has ended, and stays."""
     channel().shutdown(socket.SHUT_RD)
@@ -221,7 +221,7 @@ def channel_with_other_flags(me: Me) -> None:
     me.hold()
 
 
-@attack(WORKER, IN_TIME)
+@attack(WORKER, IN_TIME, stays=True)
 def channel_without_room(me: Me) -> None:
     """A worker makes the buffers of its channel as small as they can be, says that it is idle, and does not read."""
     mine = channel()

@@ -109,3 +109,12 @@ def a_hog(me: Me) -> None:
         del held[:16]
     me.say("done")
     time.sleep(0.5)
+
+
+@attack(ONE, "It is ended by max_lifetime; where a limit for all is reached, before the server is (test_memory.py).")
+def a_small_hog(me: Me) -> None:
+    """A child takes two megabytes, as many others do."""
+    held = bytearray(2 << 20)
+    for at in range(0, len(held), 4096):
+        held[at] = 1
+    me.hold()

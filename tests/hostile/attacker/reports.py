@@ -108,14 +108,14 @@ def leaving_again_and_again(me: Me) -> None:
     me.hold()
 
 
-@attack(WORKER, IN_TIME)
+@attack(WORKER, IN_TIME, stays=True)
 def ended_twice(me: Me) -> None:
     """A worker reports twice that its connection has ended, and stays without reading."""
     tell([ENDED, my_number(me), 0, 0.0, None], [ENDED, my_number(me), 0, 0.0, None])
     me.hold()
 
 
-@attack(WORKER, IN_TIME)
+@attack(WORKER, IN_TIME, stays=True)
 def taken_after_ended(me: Me) -> None:
     """A worker reports that its connection has ended, and then that it has taken it."""
     tell([ENDED, my_number(me), 0, 0.0, None])
@@ -123,21 +123,21 @@ def taken_after_ended(me: Me) -> None:
     me.hold()
 
 
-@attack(WORKER, "A client who is offered to it gets another worker within a second.")
+@attack(WORKER, "A client who is offered to it gets another worker within a second.", stays=True)
 def idle_and_stopped(me: Me) -> None:
     """A worker reports that its connection has ended, and stops itself, so that the next client is offered to it."""
     tell([ENDED, my_number(me), 0, 0.0, None])
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
-@attack(WORKER, "A client who is offered to it gets another worker within a second.")
+@attack(WORKER, "A client who is offered to it gets another worker within a second.", stays=True)
 def idle_and_deaf(me: Me) -> None:
     """A worker reports that its connection has ended, and does not read what it is offered."""
     tell([ENDED, my_number(me), 0, 0.0, None])
     me.hold()
 
 
-@attack(WORKER, "A client who was offered to it gets another worker.")
+@attack(WORKER, "A client who was offered to it gets another worker.", stays=True)
 def exit_at_an_offer(me: Me) -> None:
     """A worker that is offered a client ends without having read the offer."""
     mine = channel()
