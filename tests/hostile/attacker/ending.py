@@ -172,20 +172,18 @@ def sleepers_by_the_hundred(me: Me) -> None:
 
 @attack(EVERY, BY_LIFETIME)
 def forks_while_it_is_ended(me: Me) -> None:
-    """A child that gets SIGTERM forks, and its child goes on: a chain that is to outrun whoever kills it."""
+    """A child that gets SIGTERM forks and ends, and so does its child, twenty times a second, to outrun its end."""
 
     def flee(number: int, frame: object) -> None:
-        if os.fork():
-            os._exit(0)
-        os.setsid()
+        until = time.monotonic() + 6
+        while time.monotonic() < until:
+            if os.fork():
+                os._exit(0)
+            os.setsid()
+            time.sleep(0.05)
 
     signal.signal(signal.SIGTERM, flee)
-    me.say("done")
-    until = time.monotonic() + 8
-    while time.monotonic() < until:
-        time.sleep(0.05)
-        if os.fork():
-            os._exit(0)
+    me.hold()
 
 
 @attack(EVERY, BY_LIFETIME)
