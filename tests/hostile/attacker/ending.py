@@ -170,9 +170,13 @@ def sleepers_by_the_hundred(me: Me) -> None:
     sleep_deaf()
 
 
-@attack(EVERY, BY_LIFETIME)
+@attack(
+    EVERY,
+    "Its end is told. It can outrun whoever looks for it as long as it goes on; a cgroup would end it.",
+    leaves=True,
+)
 def forks_while_it_is_ended(me: Me) -> None:
-    """A child that gets SIGTERM forks and ends, and so does its child, twenty times a second, to outrun its end."""
+    """A child that gets SIGTERM forks and ends, and so does its child, ten times a second, to outrun its end."""
 
     def flee(number: int, frame: object) -> None:
         until = time.monotonic() + 6
@@ -180,7 +184,7 @@ def forks_while_it_is_ended(me: Me) -> None:
             if os.fork():
                 os._exit(0)
             os.setsid()
-            time.sleep(0.05)
+            time.sleep(0.1)
 
     signal.signal(signal.SIGTERM, flee)
     me.hold()
