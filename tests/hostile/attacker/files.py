@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import time
 from functools import partial
 
 from tests.hostile.attacker.base import EVERY, HANDLERS, ONE, Me, attack
@@ -86,3 +87,11 @@ def back_to_root(me: Me) -> None:
     me.must_not_get("root", lambda: os.setuid(0))
     me.must_not_get("root's groups", lambda: os.setgroups([0]))
     me.must_not_get("another root folder", lambda: os.chroot("/"))
+
+
+@attack(EVERY, "The next ones find the folder as it is, and are served, for nothing is read from it.")
+def its_folder_closed(me: Me) -> None:
+    """A child takes all rights from its working directory, and gives them back."""
+    os.chmod(".", 0)
+    time.sleep(0.3)
+    os.chmod(".", 0o755)

@@ -4,7 +4,7 @@ import ctypes
 import os
 import time
 
-from tests.hostile.attacker.base import EVERY, HANDLERS, ONE, Me, attack
+from tests.hostile.attacker.base import EVERY, GOT, HANDLERS, ONE, Me, Mode, attack
 
 REFUSED = "The system refuses it, for the supervisor is another user's."
 _ATTACH, _SEIZE = 16, 0x4206  # linux/ptrace.h
@@ -118,3 +118,21 @@ def a_small_hog(me: Me) -> None:
     for at in range(0, len(held), 4096):
         held[at] = 1
     me.hold()
+
+
+@attack(EVERY, "It has none of both: what the server's processes share is closed to their children.")
+def inside_the_books(me: Me) -> None:
+    """A child looks for memory that it shares with the server, for its books, and for a channel of its spawner's."""
+    with open("/proc/self/maps") as file:
+        for line in file:
+            if " rw-s " in line and "/dev/zero" not in line:
+                me.say(f"{GOT} shared memory: {line.split()[-1]}")
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            leads = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            continue
+        if leads.startswith("/memfd:"):
+            me.say(f"{GOT} {leads}")
+        if leads.startswith("socket:") and int(name) > 2 and me.mode is Mode.PROGRAM:
+            me.say(f"{GOT} a socket besides the connection")
