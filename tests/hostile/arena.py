@@ -249,6 +249,8 @@ class Arena:
     def _let_go(self) -> None:
         self.victim.kill()
         self.victim.wait()
+        if self.directory.exists():
+            self.directory.chmod(0o755)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _everything(self) -> Iterator[int]:

@@ -92,6 +92,7 @@ def back_to_root(me: Me) -> None:
 @attack(EVERY, "The next ones find the folder as it is, and are served, for nothing is read from it.")
 def its_folder_closed(me: Me) -> None:
     """A child takes all rights from its working directory, and gives them back."""
-    os.chmod(".", 0)
+    folder = os.open(".", os.O_RDONLY)
+    os.fchmod(folder, 0)
     time.sleep(0.3)
-    os.chmod(".", 0o755)
+    os.fchmod(folder, 0o755)
