@@ -10,6 +10,9 @@ from tcppar.policy.strikes import Verdict
 from tests.simulation.faults import Call
 from tests.simulation.kernel import Kernel, Process
 
+# As the real one's.
+_SHORTAGE_PAUSE = 0.05
+
 
 class Waits(BaseException):
     """The loop that runs has come to the place where it waits. Not an Exception: nothing may catch it."""
@@ -41,6 +44,8 @@ class SimulatedWaiter:
         self.false_alarms = 0
         self.failure: Verdict | None = None
         self.on_strike: Callable[[OSError, Verdict], None] = lambda error, verdict: None
+        self.on_shortage: Callable[[OSError], None] = lambda error: None
+        self._unwatched: dict[int, Source] = {}
 
     def step(self, loop: Callable[[], None]) -> bool:
         """Let a loop do one pass; whether it has come to its end.
@@ -68,6 +73,11 @@ class SimulatedWaiter:
 
     def wait(self, deadline: float) -> list[Source]:
         self._kernel.tick()
+        if self._unwatched:
+            unwatched, self._unwatched = self._unwatched, {}
+            for late in unwatched.values():
+                self.register(late)
+            deadline = min(deadline, self._kernel.now + _SHORTAGE_PAUSE)
         self.deadline = deadline
         if not (self._may_return and self.would_return):
             raise Waits
@@ -86,15 +96,20 @@ class SimulatedWaiter:
         known = self._sources.get(source.fileno())
         if known is not None and not (self._resumed and known is source):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        if hasattr(source, "look_or_not"):  # others are registered where a failure ends the start of the server
+        try:
             self._kernel.faults.meet(Call.REGISTER)
-        self._sources[source.fileno()] = source
+        except OSError as error:
+            self._unwatched[source.fileno()] = source
+            self.on_shortage(error)
+        else:
+            self._sources[source.fileno()] = source
 
     def unregister(self, source: Source) -> None:
+        self._unwatched.pop(source.fileno(), None)
         self._sources.pop(source.fileno(), None)
 
     def watches(self, source: Source) -> bool:
-        return self._sources.get(source.fileno()) is source
+        return source in (self._sources.get(source.fileno()), self._unwatched.get(source.fileno()))
 
     def watches_only_what_is_open(self) -> bool:
         """Whether all that is registered is open: what is closed must have been unregistered before."""

@@ -38,9 +38,18 @@ class Listener:
         sock: bound and listening, non-blocking, closed on exec.
         address: what the user asked for; two listeners may come from one address.
         inherited: the service manager opened it, and keeps it open beyond our end.
+        name: its host and port, or its path and 0; None: the system is asked.
     """
 
-    def __init__(self, sock: socket.socket, address: Address, features: Features, *, inherited: bool = False) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        address: Address,
+        features: Features,
+        *,
+        inherited: bool = False,
+        name: tuple[str, int] | None = None,
+    ) -> None:
         self._socket = sock
         self._features = features
         self.address = address
@@ -49,7 +58,7 @@ class Listener:
         self.fileno = sock.fileno
         self._calls = calls.of(features)
         self._kind = (sock.family, sock.type, sock.proto)
-        self._host, self._port = self._local_name()
+        self._host, self._port = name or self._local_name()
         # Of a listener on all addresses each connection has one of its own.
         self._asks_for_host = self._host in ("0.0.0.0", "::")
         self._file = unix_sockets.identity(self._host) if self.family is Family.UNIX else None
@@ -140,7 +149,8 @@ class Listener:
         return self._renewed(opening.bind_tcp(self._host, self._port, options))
 
     def _renewed(self, sock: socket.socket) -> "Listener":
-        return Listener(sock, self.address, self._features)
+        # New clients may be queued already: nothing that can fail comes between.
+        return Listener(sock, self.address, self._features, name=(self._host, self._port))
 
     def stand_alone(self) -> None:
         """After a reset, when the old listener is closed: no other process may be bound beside this one."""

@@ -1,5 +1,6 @@
 """The one place that waits."""
 
+import errno
 import os
 import select
 import signal
@@ -35,6 +36,9 @@ class Poller(Protocol):
 _LONGEST_WAIT = 86400.0
 # A wait that fails at once and again would take the whole processor; this is what it takes instead.
 _FAILED_WAIT_PAUSE = 0.01
+# What epoll_ctl(2) lacks for one source more, and how soon that is tried again.
+_SHORTAGE = {errno.ENOMEM, errno.ENOSPC}
+_SHORTAGE_PAUSE = 0.05
 
 
 class Waiter:
@@ -43,6 +47,9 @@ class Waiter:
     Signal handlers do nothing but note the signal; the wakeup descriptor (signal.set_wakeup_fd) makes the wait
     return. A signal that interrupts the wait itself is not seen by anybody: the interpreter resumes the wait with
     what is left of its time (PEP 475), and finds the wakeup descriptor readable.
+
+    A source that the system has no room for now is watched as soon as there is: whoever registers one need not know.
+    `on_shortage` is told.
 
     A wait that fails is a strike against the waiter. After too many in a row it makes a new poller, registers
     everything again, and tells `on_strike`; it never raises.
@@ -57,6 +64,8 @@ class Waiter:
         self._strikes = strikes
         self._sources: dict[int, Source] = {}
         self._first: set[int] = set()
+        self._unwatched: set[int] = set()
+        self.on_shortage: Callable[[OSError], None] = lambda error: None
         self._signals: set[int] = set()
         self._wakeup, self._wakeup_writer = os.pipe()
         for end in (self._wakeup, self._wakeup_writer):
@@ -75,15 +84,34 @@ class Waiter:
         poller: Poller = select.epoll() if self._use_epoll else _PollInSeconds()
         for descriptor in (self._wakeup, *self._sources):
             poller.register(descriptor, select.POLLIN)
+        self._unwatched.clear()
         return poller
 
     def register(self, source: Source) -> None:
-        """Watch a source. One that has `comes_first` is told before others that are readable at the same time."""
+        """Watch a source. One that has `comes_first` is told before others that are readable at the same time.
+
+        Raises:
+            OSError: it is of a kind that cannot be waited for, or watched already.
+        """
         descriptor = source.fileno()
-        self._poller.register(descriptor, select.POLLIN)
+        self._watch(descriptor)
         self._sources[descriptor] = source
         if getattr(source, "comes_first", False):
             self._first.add(descriptor)
+
+    def _watch(self, descriptor: int) -> None:
+        try:
+            self._poller.register(descriptor, select.POLLIN)
+        except OSError as error:
+            if error.errno not in _SHORTAGE:
+                raise
+            self._unwatched.add(descriptor)
+            self.on_shortage(error)
+
+    def _watch_the_unwatched(self) -> None:
+        unwatched, self._unwatched = self._unwatched, set()
+        for descriptor in unwatched:
+            self._watch(descriptor)
 
     def unregister(self, source: Source) -> None:
         """Stop watching a source.
@@ -93,8 +121,15 @@ class Waiter:
         """
         descriptor = source.fileno()
         self._first.discard(descriptor)
-        if self._sources.pop(descriptor, None) is not None:
-            self._poller.unregister(descriptor)
+        if self._sources.pop(descriptor, None) is None:
+            return
+        if descriptor in self._unwatched:
+            self._unwatched.discard(descriptor)
+        else:
+            try:
+                self._poller.unregister(descriptor)
+            except OSError:
+                self._replace_poller()  # the new one knows nothing of it
 
     def watches(self, source: Source) -> bool:
         """Whether the source is watched."""
@@ -140,6 +175,9 @@ class Waiter:
 
         This is the only call of a process of ours that blocks.
         """
+        if self._unwatched:
+            self._watch_the_unwatched()
+            deadline = min(deadline, time.monotonic() + _SHORTAGE_PAUSE)
         try:
             ready = self._poller.poll(None if deadline == NEVER else _seconds_to(deadline))
         except OSError as error:
@@ -164,8 +202,8 @@ class Waiter:
         # The bytes only wake; which signals came stands in the set, which cannot overflow as the pipe can.
         try:
             os.read(self._wakeup, 65536)  # what is left, if ever, wakes once more
-        except BlockingIOError:
-            pass
+        except OSError:
+            pass  # nothing there, or no memory for it: it wakes once more
 
     def _fail(self, error: OSError) -> None:
         if faults.of_wait(error.errno or 0) is faults.Remedy.GO_ON:

@@ -104,7 +104,11 @@ class Acceptor:
             self.owner = owner
             owner.on_new_acceptor(self)
         if self.phase is Phase.SERVING:
-            self.listener.apply(options)
+            try:
+                self.listener.apply(options)
+            except OSError as error:
+                told = "it keeps the options that it has"
+                self._core.fault(("options", self._place), "reload", error.errno or 0, told, owner.name)
 
     def tolerate(self, strikes: int) -> None:
         """Change how many strikes in a row are tolerated."""
@@ -298,13 +302,8 @@ class Acceptor:
             self.reset(reason)
 
     def _watch(self) -> None:
-        try:
-            self._core.waiter.register(self)
-        except OSError as error:
-            self.owner.look_again = True
-            self._core.accept_fell_short(error.errno or 0)
-        else:
-            self._watched = True
+        self._core.waiter.register(self)
+        self._watched = True
 
     def _unwatch(self) -> None:
         if self._watched:
