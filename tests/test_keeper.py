@@ -2,8 +2,10 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,9 +17,11 @@ from tests.support import command, config
 from tests.support.handlers import answers, children_of, end_of, is_over, peer_of, spawner_of
 from tests.support.server import (
     PATIENCE,
+    Record,
     Server,
     descendants,
     descriptors,
+    parent_of,
     read_line,
     stat_fields,
     stop_process,
@@ -27,6 +31,7 @@ from tests.support.succession import (
     KINDS,
     SAYS_PID,
     ask_for_upgrade,
+    command_of,
     install,
     kill_supervisor,
     supervisor_of,
@@ -238,6 +243,16 @@ def test_a_start_that_fails_ends_the_keeper(arguments: tuple[str, ...], code: in
     assert command.run("serve", "--keep", "127.0.0.1:0", *arguments).returncode == code
 
 
+def test_a_handler_that_cannot_be_loaded_ends_the_keeper(tmp_path: Path) -> None:
+    file = tmp_path / "talk.py"
+    file.write_text("def handle(conn:\n")
+    for mode in ("fork", "pool"):
+        done = command.run("serve", "--keep", "127.0.0.1:0", "--handler", f"{file}:handle", "--mode", mode)
+        assert done.returncode == 100
+        assert "SyntaxError" in done.stderr
+        assert "recovered" not in done.stderr
+
+
 def test_a_port_that_is_taken_ends_the_keeper() -> None:
     with kept("127.0.0.1:0", *SAYS_PID) as server:
         host, port = server.address
@@ -276,6 +291,165 @@ def test_process_1_has_a_keeper() -> None:
         os.kill(first, signal.SIGTERM)
         process.stderr.read()
         assert process.wait(PATIENCE) == 0
+
+
+def test_who_has_started_it_may_ignore_the_end_of_children() -> None:
+    with kept("127.0.0.1:0", *SAYS_PID, preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN)) as server:
+        kill_supervisor(server)
+        with server.connect() as client:
+            read_line(client)
+        assert server.stop() == 0
+
+
+def test_signals_that_were_blocked_or_ignored_are_obeyed() -> None:
+    def set_otherwise() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+    with kept("127.0.0.1:0", *SAYS_PID, preexec_fn=set_otherwise) as server:
+        upgrade(server)
+        kill_supervisor(server)
+        with server.connect() as client:
+            read_line(client)
+        assert server.stop() == 0
+
+
+def test_signals_whose_default_is_an_end_do_not_end_the_keeper() -> None:
+    with kept("127.0.0.1:0", *SAYS_PID) as server:
+        for number in (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPIPE, signal.SIGIO):
+            server.signal(number)
+        server.signal(signal.SIGHUP)
+        server.wait_for_event("reloaded")
+
+
+def test_a_supervisor_that_was_short_of_descriptors_is_followed_by_another() -> None:
+    with kept("127.0.0.1:0", *SAYS_PID) as server, server.connect() as client:
+        read_line(client)
+        supervisor = supervisor_of(server)
+        for pid in (server.pid, supervisor):
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (descriptors(supervisor), 1024))
+        kill_supervisor(server)
+        assert answers(client)
+        with server.connect() as another:
+            read_line(another)
+
+
+# A keeper that is killed.
+
+
+def test_without_its_keeper_a_supervisor_goes_on(server: Server) -> None:
+    with server.connect() as client:
+        read_line(client)
+        supervisor = supervisor_of(server)
+        os.kill(server.pid, signal.SIGKILL)
+        [lost] = server.wait_for_event("keeper-lost")
+        assert lost["pid"] == supervisor
+        with server.connect() as another:
+            read_line(another)
+            assert answers(client)
+        os.kill(supervisor, signal.SIGTERM)
+        client.close()
+        wait_until(lambda: is_over(supervisor))
+        [last] = server.wait_for_event("stopped")
+        assert (last["accepted"], last["ended"]) == (2, 2)
+
+
+def test_an_upgrade_brings_another_keeper(server: Server) -> None:
+    with server.connect() as client:
+        read_line(client)
+        supervisor = supervisor_of(server)
+        os.kill(server.pid, signal.SIGKILL)
+        server.wait_for_event("keeper-lost")
+        assert command.run("upgrade", str(supervisor)).returncode == 0
+        [next_one] = [record["pid"] for record in _recovered(server, supervisor)]
+        assert parent_of(next_one) == supervisor
+        assert answers(client)
+        with server.connect() as another:
+            read_line(another)
+        os.kill(supervisor, signal.SIGTERM)
+        client.close()
+        wait_until(lambda: is_over(supervisor))
+
+
+def _recovered(server: Server, keeper: int) -> list[Record]:
+    """The supervisor of another keeper is killed; what the next one says."""
+    [supervisor] = [pid for pid in children_of(keeper) if command_of(pid) == command_of(keeper)]
+    os.kill(supervisor, signal.SIGKILL)
+    return server.wait_for_event("recovered")
+
+
+def test_the_spawner_of_a_supervisor_that_was_killed_before_the_keeper_is_missed() -> None:
+    with kept("127.0.0.1:0", *SAYS_PID) as server, server.connect() as client:
+        read_line(client)
+        kill_supervisor(server)
+        supervisor = supervisor_of(server)
+        os.kill(server.pid, signal.SIGKILL)
+        server.wait_for_event("keeper-lost")
+        os.kill(spawner_of(server), signal.SIGKILL)
+        server.wait_for_event("spawner-died")
+        with server.connect() as another:
+            read_line(another)
+            assert answers(client)
+        os.kill(supervisor, signal.SIGKILL)
+
+
+# Supervisors that come to nothing.
+
+
+@contextmanager
+def spoilt(folder: Path, instead: str, *arguments: str) -> Iterator[Server]:
+    """A server that was upgraded to a version whose supervisors do something else than to take over."""
+    path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with kept("127.0.0.1:0", *arguments, *SAYS_PID, environment={"PYTHONPATH": path}, cwd=Path("/")) as server:
+        place = '        """Go on in the place of another."""\n'
+        install(folder, "supervisor/loop.py", place, f"{place}        {instead}\n")
+        server.signal(signal.SIGUSR2)
+        wait_until(lambda: "+" in Path(f"/proc/{server.pid}/comm").read_text())
+        yield server
+
+
+def test_a_version_that_dies_in_the_takeover_can_be_stopped(tmp_path: Path) -> None:
+    with spoilt(tmp_path, "raise ValueError") as server, server.connect() as client:
+        wait_until(lambda: sum("ValueError" in line for line in list(server.noise)) >= 3)
+        left = list(descendants(server.pid))
+        started = time.monotonic()
+        assert server.stop() == 111
+        assert time.monotonic() - started < 5
+        assert all(is_over(pid) for pid in left)
+        with suppress(ConnectionResetError):
+            assert client.recv(1) == b""
+    assert any("stopped by force" in line for line in server.noise)
+
+
+def test_deaths_at_the_start_are_not_as_fast_as_can_be(tmp_path: Path) -> None:
+    with spoilt(tmp_path, "raise ValueError") as server:
+        wait_until(lambda: sum("ValueError" in line for line in list(server.noise)) >= 6)
+        before = len(server.noise)
+        wait_until(lambda: len(server.noise) > before)
+        assert len([pid for pid in children_of(server.pid) if command_of(pid) == command_of(server.pid)]) <= 1
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    ("patience", "asks"), [("100ms", [signal.SIGTERM]), ("60s", [signal.SIGINT] * 3)], ids=["in time", "hurried"]
+)
+def test_a_supervisor_that_hangs_is_ended(patience: str, asks: list[signal.Signals], tmp_path: Path) -> None:
+    times = ("--drain-timeout", patience, "--kill-timeout", patience)
+    with spoilt(tmp_path, "time.sleep(1000)", *times) as server:
+        left = list(descendants(server.pid))
+        started = time.monotonic()
+        for number in asks:
+            server.signal(number)
+            wait_until(lambda: "ShdPnd:\t0000000000000000" in Path(f"/proc/{server.pid}/status").read_text())
+        if patience == "100ms":
+            assert server.wait() == 111
+            assert 9 < time.monotonic() - started < 20
+            assert all(is_over(pid) for pid in left)
+        else:
+            supervisor = supervisor_of(server)
+            wait_until(lambda: is_over(supervisor))
+            assert 9 < time.monotonic() - started < 20
 
 
 # Upgrades.

@@ -1,6 +1,7 @@
 """Upgrades in place: the same process, the same connections, another program."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -13,9 +14,9 @@ import pytest
 
 from tests.support import command, config
 from tests.support.command import Serve
-from tests.support.handlers import answers, end_of, is_over, peer_of, spawner_of
+from tests.support.handlers import answers, ask_for_reload, end_of, is_over, peer_of, spawner_of
 from tests.support.server import PATIENCE, Server, descriptors, read_line, wait_until
-from tests.support.succession import KINDS, SAYS_PID, ask_for_upgrade, install, upgrade
+from tests.support.succession import KINDS, SAYS_PID, ask_for_upgrade, install, supervisor_of, upgrade
 from tests.test_load import assert_books_balance, outcome_of, start_load
 
 
@@ -122,8 +123,10 @@ def test_the_installed_version_goes_on(start: Callable[..., Server], tmp_path: P
         ("supervisor/loop.py", "class Supervisor:", "class Supervisor(:", "SyntaxError"),
         ("supervisor/loop.py", "import signal\n", "import signal_of_tomorrow\n", "ModuleNotFoundError"),
         ("supervisor/heritage.py", "VERSION = 1\n", "VERSION = 2\n", "cannot be taken over"),
+        ("supervisor/takeover.py", "def rebuild(self)", "def rebuild(self, more)", "TypeError"),
+        ("supervisor/takeover.py", " self._settle(connection)\n", " self._unsettle()\n", "AttributeError"),
     ],
-    ids=["broken", "something missing", "another state"],
+    ids=["broken", "something missing", "another state", "a takeover that fails", "one that fails with clients"],
 )
 def test_a_version_that_cannot_go_on_changes_nothing(
     start: Callable[..., Server], tmp_path: Path, file: str, old: str, new: str, reason: str
@@ -239,8 +242,62 @@ def test_the_command_says_why_not(serve: Serve, tmp_path: Path) -> None:
     config.write(file, {"one": {"listen": ["127.0.0.1:0"], "comand": ["cat"]}})
     done = command.run("upgrade", str(server.pid))
     assert done.returncode == 111
-    assert "comand: unknown setting; did you mean command?" in done.stderr
+    assert "not upgraded; the server's log tells why" in done.stderr
+    [refused] = server.wait_for_event("upgrade-failed")
+    assert "comand: unknown setting; did you mean command?" in refused["reasons"][0]
     assert server.events("upgraded") == []
+
+
+def test_an_upgrade_that_is_short_of_descriptors_changes_nothing(serve: Serve) -> None:
+    server = serve("127.0.0.1:0", *SAYS_PID)
+    with server.connect() as client:
+        read_line(client)
+        before = descriptors(server.pid)
+        for free in (0, 1, 2, 3, 5, 8, 12, 16):
+            _, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (before + free, hard))
+            assert ask_for_upgrade(server)["event"] == "upgrade-failed"
+            resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (1024, hard))
+            assert ask_for_reload(server)["event"] == "reloaded"  # signals are obeyed
+            wait_until(lambda: descriptors(server.pid) <= before)
+            assert answers(client)
+    assert [server.stop(), server.noise] == [0, []]
+
+
+def test_the_command_takes_either_process_of_a_server_with_a_keeper() -> None:
+    server = Server("127.0.0.1:0", "--keep", *SAYS_PID)
+    with server:
+        assert command.run("upgrade", str(server.pid)).returncode == 0
+        assert command.run("upgrade", str(supervisor_of(server))).returncode == 0
+        server.wait_for_event("upgraded", 2)
+
+
+def test_the_command_takes_nobody_who_belongs_to_a_server(serve: Serve) -> None:
+    server = serve("127.0.0.1:0", *SAYS_PID)
+    with server.connect() as client:
+        for pid in (spawner_of(server), int(read_line(client))):
+            done = command.run("upgrade", str(pid))
+            assert (done.returncode, "expected one that was started as" in done.stderr) == (111, True)
+        assert answers(client)
+
+
+@pytest.mark.parametrize("pid", ["0", "-1", "99999999", "99999999999999999999"])
+def test_the_command_takes_no_number_of_nobody(pid: str) -> None:
+    done = command.run("upgrade", "--", pid)
+    assert done.returncode == 111
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be led to run the file of another user")
+def test_the_command_runs_nothing_of_another_user(tmp_path: Path) -> None:
+    trap, caught = tmp_path / "tcppar", tmp_path / "caught"
+    trap.write_text(f"id -u >> {caught}\nread line\n")
+    words = ["/bin/sh", str(trap), "tcppar", "serve"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, user=65534, group=65534, cwd="/") as other:
+        done = command.run("upgrade", str(other.pid))
+        other.communicate(b"\n")
+    assert done.returncode == 111
+    assert "0\n" not in (caught.read_text() if caught.exists() else "")
 
 
 def test_the_command_touches_no_other_process() -> None:

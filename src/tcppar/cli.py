@@ -13,7 +13,7 @@ import click
 import tcppar
 from tcppar import flags
 from tcppar.config import Config
-from tcppar.errors import ConfigurationError, ExitCode, SystemRefused, TcpparError
+from tcppar.errors import ConfigurationError, ExitCode, SystemRefused, TcpparError, as_refusal
 from tcppar.net import notify, platform
 from tcppar.observe.check import choose, explain
 from tcppar.starting import Starting
@@ -97,7 +97,7 @@ def serve(
     """
     read = partial(flags.read, file, addresses, ctx.obj, given)
     if (books := os.environ.pop(upgrade.TRIAL, None)) is not None:
-        upgrade.try_to_go_on(books, partial(read, again=True))
+        Starting(read, keep=keep, lifeline=None).rehearse(upgrade.descriptor_in(upgrade.TRIAL, books))
         return
     platform.ensure_standard_descriptors()
     starting = Starting(read, keep=keep, lifeline=lifeline_fd)
@@ -158,16 +158,16 @@ def check(
 @cli.command("upgrade", short_help="Replace a running server by the installed version.")
 @click.argument("pid", type=int)
 @click.option(
-    "--timeout", type=float, default=30.0, show_default=True, metavar="SECONDS", help="How long that may take."
+    "--timeout", type=float, default=35.0, show_default=True, metavar="SECONDS", help="How long that may take."
 )
 def upgrade_command(pid: int, timeout: float) -> None:
     """Let the installed version of tcppar go on in place of the server with the process id PID, which is what `tcppar
-    serve` was started as. No connection is cut, and no client refused. The configuration's file is read again. If the
-    installed version cannot go on, everything stays as it is. (SIGUSR2 to the server does the same.)
+    serve` was started as, or its supervisor. No connection is cut, and no client refused. The configuration's file is
+    read again. If the installed version cannot go on, everything stays as it is, and the server's log tells why.
+    (SIGUSR2 to the server does the same.) Linux only.
     """
-    server = RunningServer.of(pid)
-    server.try_installed(timeout)
-    server.replace(timeout)
+    with RunningServer(pid) as server:
+        server.upgrade(timeout)
     _say(f"process {pid}: upgraded; its log tells what has changed")
 
 
@@ -213,15 +213,17 @@ def _say(text: str) -> None:
 
 def main() -> None:
     """Entry point: errors that are the user's to mend become one message and an exit code, never a traceback."""
+    platform.hear_of_children()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         cli.main(standalone_mode=False)
-    except TcpparError as error:
-        mistakes = error.mistakes if isinstance(error, ConfigurationError) else (str(error),)
+    except (TcpparError, OSError, MemoryError) as error:
+        refusal = as_refusal(error)
+        mistakes = refusal.mistakes if isinstance(refusal, ConfigurationError) else (str(refusal),)
         for mistake in mistakes:
             click.echo(f"tcppar: {mistake}", err=True)
-        sys.exit(error.exit_code)
+        sys.exit(refusal.exit_code)
     except click.ClickException as error:
         click.echo(f"tcppar: {error.format_message()}", err=True)
         sys.exit(ExitCode.USAGE)

@@ -1,5 +1,8 @@
 """Exceptions that users meet, and the exit codes they end with."""
 
+import errno
+import os
+import traceback
 from collections.abc import Sequence
 from enum import IntEnum
 
@@ -49,3 +52,19 @@ def shown(value: object) -> str:
     except (ValueError, RecursionError):
         return f"what is there, of type {type(value).__name__}"
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+
+
+def as_refusal(error: TcpparError | OSError | MemoryError) -> TcpparError:
+    """An error as it is told to the user at the edge of a process: of a shortage that nobody foresaw at that place,
+    what the system said and where.
+    """
+    if isinstance(error, TcpparError):
+        return error
+    what = "no memory is left"
+    if isinstance(error, OSError):
+        number = error.errno or 0
+        what = f"{errno.errorcode.get(number, number)} ({os.strerror(number)})"
+    *_, place = traceback.extract_tb(error.__traceback__)
+    return SystemRefused(
+        f"the system refuses what is needed: {what}, at {os.path.basename(place.filename)}:{place.lineno}"
+    )

@@ -333,6 +333,20 @@ class Recovered(Event, frozen=True, kw_only=True, tag="recovered"):
         )
 
 
+class KeeperLost(Event, frozen=True, kw_only=True, tag="keeper-lost"):
+    """The keeper was killed. The supervisor, process `pid`, goes on without one: signals for the server go to it. The
+    next upgrade brings another keeper."""
+
+    pid: int
+
+    @property
+    def level(self) -> Level:
+        return Level.ERROR
+
+    def sentence(self) -> str:
+        return f"the keeper was killed; process {self.pid} goes on without one, until the next upgrade"
+
+
 class Stopping(Event, frozen=True, kw_only=True, tag="stopping"):
     """A stop was asked for."""
 

@@ -9,7 +9,7 @@ from typing import NoReturn, Protocol
 
 from tcppar import needs
 from tcppar.config import Config
-from tcppar.errors import SystemRefused
+from tcppar.errors import SystemRefused, TcpparError, as_refusal
 from tcppar.keeper import REPLACE, REPLACED, Keeper, Kept
 from tcppar.net import descriptor_limit, notify, platform, steering
 from tcppar.net.platform import Features
@@ -17,9 +17,10 @@ from tcppar.net.waiter import Waiter
 from tcppar.observe.log import Log
 from tcppar.policy.strikes import Strikes
 from tcppar.supervisor import heritage, upgrade
-from tcppar.supervisor.core import Core
+from tcppar.supervisor.core import Core, EventLog
 from tcppar.supervisor.ledger import Ledger
 from tcppar.supervisor.loop import CAUGHT, Supervisor
+from tcppar.supervisor.rehearsal import RehearsedLedger, Silence, Stage
 from tcppar.supervisor.takeover import Succession
 from tcppar.supervisor.upgrade import Left
 
@@ -79,14 +80,24 @@ class Starting:
                 raise SystemRefused("--keep: a keeper needs Linux, where two processes can share their descriptors")
             if self.is_first:
                 needs.refuse_if_short(self._read())  # mistakes are told before anything is started
-            kept = Keeper(self._left).run()
-            sys.excepthook = _say_and_exit_at_once
-            if kept.former:
-                self.ready = self.failure = None
-            succession = self._after_keeper(kept)
+            succession = self._after_keeper(self._keep_on())
         else:
             succession = self._alone()
-        self._supervise(succession, features)
+        try:
+            self._supervise(succession, features)
+        except (TcpparError, OSError, MemoryError) as error:
+            if succession.keeper is not None and _has_served(succession):
+                _say_and_exit_at_once(error)
+            raise
+
+    def _keep_on(self) -> Kept:
+        """Be the keeper; this returns in supervisors alone."""
+        upgrade.show_answers(0 if self._left is None else self._left.answers, refused=False)
+        kept = Keeper(self._left).run()
+        sys.excepthook = _show_and_exit_at_once
+        if kept.former:
+            self.ready = self.failure = None
+        return kept
 
     def _alone(self) -> Succession:
         found = platform.open_descriptors()
@@ -94,7 +105,9 @@ class Starting:
         return Succession(
             found=found,
             kept=self._ours() | (set() if books is None else {books.descriptor}),
-            replace=lambda ledger: upgrade.replace_program(Left(ledger.descriptor), set(CAUGHT)),
+            replace=_replace_alone,
+            replace_alone=_replace_alone,
+            answers=0 if self._left is None else self._left.answers,
             books=books,
             left=None if books is None else heritage.left_in(books),
             upgraded=books is not None,
@@ -105,11 +118,13 @@ class Starting:
         return Succession(
             found=kept.found,
             kept=self._ours() | {kept.ledger, *kept.news},
-            replace=lambda ledger: _exit_at_once(REPLACE),
+            replace=_let_keeper_replace,
+            replace_alone=_replace_alone,
             books=books,
             left=heritage.left_in(books),
             former=kept.former,
             upgraded=kept.former == REPLACED,
+            keeper=kept.keeper,
             news=kept.news[0],
         )
 
@@ -124,10 +139,6 @@ class Starting:
         if left is None:
             needs.refuse_if_short(config)
         log = Log(2, config.server.log_format)
-        waiter = Waiter(use_epoll=features.epoll, strikes=Strikes(_TOLERATED_WAIT_STRIKES))
-        prefix = os.urandom(4).hex() if left is None else left.id_prefix
-        core = Core(waiter=waiter, log=log, features=features, id_prefix=prefix)
-        core.ledger = succession.books if self._keep else None
         if features.subreaper:
             platform.become_subreaper()
 
@@ -139,12 +150,63 @@ class Starting:
 
         Supervisor(
             config,
-            core,
+            self._core(succession, features, log),
             reread=partial(self._read, again=True),
             announce=announce,
             succession=succession,
             lifeline=self._lifeline,
         ).run()
+
+    def _core(self, succession: Succession, features: Features, log: EventLog) -> Core:
+        left = succession.left
+        waiter = Waiter(use_epoll=features.epoll, strikes=Strikes(_TOLERATED_WAIT_STRIKES))
+        prefix = os.urandom(4).hex() if left is None else left.id_prefix
+        core = Core(waiter=waiter, log=log, features=features, id_prefix=prefix)
+        core.ledger = succession.books if self._keep else None
+        return core
+
+    def rehearse(self, books: int) -> None:
+        """In a trial: find out whether this program can go on in the place of a running server's.
+
+        Args:
+            books: the descriptor of a copy of the server's.
+
+        Raises:
+            ConfigurationError: with every mistake of the configuration.
+            SystemRefused: the state of the server cannot be read.
+        """
+        config = self._read(again=True)
+        stage = Stage()
+        ledger = RehearsedLedger(books, stage)
+        if (left := heritage.left_in(ledger)) is None:
+            return
+        left = stage.heritage(left)
+        succession = Succession(
+            found=stage.descriptors,
+            kept=set(),
+            replace=_replace_alone,
+            replace_alone=_replace_alone,
+            books=ledger,
+            left=left,
+            upgraded=True,
+        )
+        core = self._core(succession, platform.detect(), Silence())
+        core.ledger = ledger
+        Supervisor(config, core, reread=self._read, announce=print, succession=succession).rehearse()
+
+
+def _has_served(succession: Succession) -> bool:
+    """Whether there is something that the next supervisor can go on from."""
+    return succession.books is not None and succession.books.structure() is not None
+
+
+def _replace_alone(ledger: Ledger, answers: int) -> None:
+    upgrade.replace_program(Left(ledger.descriptor, (), answers), set(CAUGHT))
+
+
+def _let_keeper_replace(ledger: Ledger, answers: int) -> None:
+    upgrade.ensure_room()
+    _exit_at_once(REPLACE)
 
 
 def _exit_at_once(code: int) -> NoReturn:
@@ -155,7 +217,14 @@ def _exit_at_once(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _say_and_exit_at_once(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """What an error that nobody has caught does to such a supervisor (sys.excepthook)."""
+def _say_and_exit_at_once(error: TcpparError | OSError | MemoryError) -> NoReturn:
+    """What is refused to such a supervisor, or to the next one."""
+    told = as_refusal(error)
+    sys.stderr.write(f"tcppar: {told}\n")
+    _exit_at_once(told.exit_code)
+
+
+def _show_and_exit_at_once(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What a mistake of ours does to it (sys.excepthook)."""
     sys.__excepthook__(kind, error, trace)
     _exit_at_once(1)

@@ -1,90 +1,172 @@
-"""Asking a running server for an upgrade, and seeing it through (`tcppar upgrade`)."""
+"""Asking a running server for an upgrade, and seeing it through (`tcppar upgrade`).
+
+Nothing of the server's is executed here, nor believed beyond its answer: it may be another user's. The trial of the
+installed version is the server's own, by its user. What came of it is read in the name of its process (`show_answers`).
+"""
 
 import os
+import select
 import signal
-import subprocess
 import time
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import ExitStack
+from typing import Self
 
 from tcppar.errors import SystemRefused
-from tcppar.supervisor.upgrade import NO_BOOKS, TRIAL
+from tcppar.net import platform
+from tcppar.supervisor.upgrade import NAME, REFUSED, UPGRADED
 
-_LOOK = 0.05
-# The place of the stack's address in /proc/PID/stat (proc(5)), counted behind the name: after an exec it is another.
-_START_STACK = 25
+_LOOK = 0.02
+_PIECE = 65536
 
 
-@dataclass(frozen=True, slots=True)
-class RunningServer:
-    """A server as the system shows it (Linux: proc(5)).
+class _Process:
+    """One process, whatever becomes of its number (pidfd_open(2), proc(5)).
 
-    Attributes:
-        words: the command that it was started with.
+    Raises:
+        OSError: there is none, or it may not be seen.
     """
 
-    pid: int
-    words: list[str]
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        with ExitStack() as undo:
+            self._descriptor = os.pidfd_open(pid)
+            undo.callback(os.close, self._descriptor)
+            self._folder = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY)
+            undo.callback(os.close, self._folder)
+            if self.has_ended:  # else the number was its own for so long
+                raise ProcessLookupError
+            self._open = undo.pop_all()
 
-    @classmethod
-    def of(cls, pid: int) -> "RunningServer":
-        """The server with a process id.
+    def close(self) -> None:
+        """Let go of it."""
+        self._open.close()
 
-        Raises:
-            SystemRefused: there is none, or it may not be seen.
-        """
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is no more."""
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def read(self, name: str) -> bytes:
+        """What /proc tells of it under a name; nothing if it has ended."""
         try:
-            words = os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).split("\0")[:-1]
+            descriptor = os.open(name, os.O_RDONLY, dir_fd=self._folder)
         except OSError:
-            words = []
-        if "serve" not in words or not any("tcppar" in word for word in words[: words.index("serve")]):
-            raise SystemRefused(f"process {pid}: expected one that was started as `tcppar serve`")
-        return cls(pid, words)
+            return b""
+        try:
+            return b"".join(iter(lambda: os.read(descriptor, _PIECE), b""))
+        except OSError:
+            return b""
+        finally:
+            os.close(descriptor)
 
-    def try_installed(self, patience: float) -> None:
-        """Let the installed version read the server's configuration, in the server's directory and environment.
+    @property
+    def name(self) -> str:
+        """What it calls itself."""
+        return self.read("comm").decode(errors="replace").rstrip("\n")
+
+    @property
+    def is_server(self) -> bool:
+        """Whether it is a keeper or a supervisor: it is called so, was started so, and SIGUSR2 does not end it."""
+        words = self.read("cmdline").split(b"\0")
+        return self.name.startswith(NAME) and b"serve" in words and bool(self._caught >> (signal.SIGUSR2 - 1) & 1)
+
+    @property
+    def _caught(self) -> int:
+        """The signals that it has a handler for, or has blocked to wait for them: a mask."""
+        fields = [line.split() for line in self.read("status").splitlines()]
+        return sum(int(field[1], 16) for field in fields if field[:1] in ([b"SigCgt:"], [b"SigBlk:"]))
+
+    @property
+    def parent(self) -> int:
+        """The number of its parent; 0 if that is not known."""
+        fields = self.read("stat").rpartition(b")")[2].split()
+        return int(fields[1]) if fields else 0
+
+    def ask(self) -> None:
+        """Send it SIGUSR2.
 
         Raises:
-            SystemRefused: it cannot go on from here; says why.
+            OSError: it may not be signalled, or has ended.
         """
-        try:
-            variables = Path(f"/proc/{self.pid}/environ").read_bytes().split(b"\0")
-            done = subprocess.run(
-                self.words,
-                cwd=f"/proc/{self.pid}/cwd",
-                env=dict(entry.split(b"=", 1) for entry in variables if b"=" in entry) | {TRIAL.encode(): NO_BOOKS},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=patience,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise SystemRefused(f"process {self.pid}: the installed version cannot be tried: {error}") from None
-        if done.returncode != 0:
-            said = done.stdout.decode(errors="backslashreplace").strip()
-            raise SystemRefused(f"process {self.pid}: not upgraded, the installed version cannot go on:\n{said}")
+        signal.pidfd_send_signal(self._descriptor, signal.SIGUSR2)
 
-    def replace(self, patience: float) -> None:
-        """Ask the server for it, and wait until the program has been replaced.
+
+class RunningServer:
+    """A server as the system shows it (Linux).
+
+    Args:
+        pid: of its keeper or of its supervisor.
+
+    Raises:
+        SystemRefused: there is none, or it may not be seen.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        with ExitStack() as undo:
+            try:
+                asked = _Process(pid)
+            except (OSError, OverflowError, AttributeError) as error:
+                why = error.strerror if isinstance(error, OSError) and error.strerror else "there is no such process"
+                raise SystemRefused(f"process {pid}: cannot be seen: {why}") from None
+            undo.callback(asked.close)
+            if not asked.is_server:
+                raise SystemRefused(f"process {pid}: expected one that was started as `tcppar serve`")
+            self._asked = asked
+            self._all = [asked, *_partners_of(asked)]
+            for partner in self._all[1:]:
+                undo.callback(partner.close)
+            self._open = undo.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+
+    def upgrade(self, patience: float) -> None:
+        """Ask for it, and wait for the answer.
+
+        Args:
+            patience: in seconds.
 
         Raises:
-            SystemRefused: it may not be asked, or it did not do it in time.
+            SystemRefused: it may not be asked, goes on as it is, or does not answer in time.
         """
-        before = self._program()
+        before = {process.pid: process.name for process in self._all}
         try:
-            os.kill(self.pid, signal.SIGUSR2)
+            self._asked.ask()
         except OSError as error:
             raise SystemRefused(f"process {self.pid}: cannot be asked: {error.strerror}") from None
         deadline = time.monotonic() + patience
-        while self._program() == before:
+        while True:
+            names = {name for process in self._all if (name := process.name) != before[process.pid]}
+            if any(name.startswith(NAME + UPGRADED) for name in names):
+                return
+            if any(name.startswith(NAME + REFUSED) for name in names):
+                raise SystemRefused(f"process {self.pid}: not upgraded; the server's log tells why")
+            if all(process.has_ended for process in self._all):
+                raise SystemRefused(f"process {self.pid}: the server has ended")
             if time.monotonic() > deadline:
-                raise SystemRefused(f"process {self.pid}: not upgraded after {patience:g} s; its log tells why")
+                raise SystemRefused(
+                    f"process {self.pid}: not upgraded after {patience:g} s; the server's log tells why"
+                )
             time.sleep(_LOOK)
 
-    def _program(self) -> str:
+
+def _partners_of(process: _Process) -> list[_Process]:
+    """The keeper of a supervisor, or the supervisor of a keeper: started by the same words."""
+    words = process.read("cmdline")
+    found = []
+    for pid in (process.parent, *platform.children_of(process.pid)):
         try:
-            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+            other = _Process(pid)
         except OSError:
-            raise SystemRefused(f"process {self.pid}: the server has ended") from None
-        return fields[_START_STACK]
+            continue
+        if other.is_server and other.read("cmdline") == words:
+            found.append(other)
+        else:
+            other.close()
+    return found

@@ -40,6 +40,10 @@ _SETTLING = 120
 _SETTLED = 20
 
 
+def _never(ledger: Ledger, answers: int) -> None:
+    raise AssertionError("nobody asks for an upgrade")
+
+
 class Paused(BaseException):
     """The supervisor has made as many passes as it was to make."""
 
@@ -198,7 +202,7 @@ class Stage:
             self._core,
             reread=lambda: Config(ServerSettings(), {}),
             announce=self._addresses.extend,
-            succession=Succession(found=set(), kept=set(), replace=lambda ledger: None),
+            succession=Succession(found=set(), kept=set(), replace=_never, replace_alone=_never),
         )
 
     def start_spawner(self, channel: int, *others: object) -> int:

@@ -89,9 +89,12 @@ class SimulatedLedger(Ledger):
             setattr(self, name, partial(_between_ticks, kernel, getattr(self, name)))
 
     @classmethod
-    def new(cls, kernel: Kernel) -> "SimulatedLedger":
+    def made_in(cls, kernel: Kernel) -> "SimulatedLedger":
         """One with nothing in it."""
         return cls(kernel, new_books())
+
+    def hold_reserve(self) -> None:
+        """There is no want of descriptors here."""
 
     def settle(self, counters: Counters) -> None:
         super().settle(counters)

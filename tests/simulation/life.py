@@ -182,7 +182,7 @@ class Life:
         self.written: list[Event] = []
         self.in_doubt: list[Event] = []
         self._ledgers: list[Ledger] = []
-        self._ledger = SimulatedLedger.new(kernel) if keep else None
+        self._ledger = SimulatedLedger.made_in(kernel) if keep else None
         self.keeper = Keeper(kernel) if keep else None
         table = None if self.keeper is None else self.keeper.table
         self.process = SupervisorProcess(kernel, self.keeper, table, self._make)
@@ -209,6 +209,13 @@ class Life:
             self.keeper.pass_on(number)
         else:
             self._kernel.signal(self.process, number)
+
+    def kill_keeper(self) -> None:
+        """The keeper is killed, of which its child is told."""
+        assert self.keeper is not None
+        self._kernel.exit(self.keeper, Signals.SIGKILL)
+        self.keeper = None
+        self._kernel.signal(self.process, Signals.SIGCHLD)
 
     def start_next(self) -> bool:
         """Let the keeper start the next supervisor, if it is to."""
@@ -248,6 +255,7 @@ class Life:
             found=set(process.table) | _OUR_DESCRIPTORS,
             kept=_OUR_DESCRIPTORS,
             replace=_replace_alone,
+            replace_alone=_replace_alone,
             books=books,
             left=None if books is None else heritage.left_in(books),
             upgraded=books is not None,
@@ -261,17 +269,19 @@ class Life:
             found=set(process.table) | _OUR_DESCRIPTORS,
             kept=_OUR_DESCRIPTORS | set(keeper.news_ends),
             replace=_replace_by_keeper,
+            replace_alone=_replace_alone,
             books=books,
             left=heritage.left_in(books),
             former=keeper.former,
             upgraded=keeper.former == "replaced",
+            keeper=keeper.pid,
             news=keeper.news_ends[0],
         )
 
 
-def _replace_alone(books: Ledger) -> None:
+def _replace_alone(books: Ledger, answers: int) -> None:
     raise _Replaced(books)
 
 
-def _replace_by_keeper(books: Ledger) -> None:
+def _replace_by_keeper(books: Ledger, answers: int) -> None:
     raise _Replaced(None)

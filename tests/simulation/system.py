@@ -223,6 +223,8 @@ def installed(kernel: Kernel, network: Network) -> Iterator[None]:
         put(processes, "environment_of", partial(_environment, kernel))
         put(processes, "sockets_of", partial(_sockets, kernel))
         put(enforcer, "inode_of_connection", partial(_inode_of, network))
+        put(loop, "platform", SimpleNamespace(hear_of_parents_end=lambda: None))
+        put(upgrade, "show_answers", lambda answers, refused: None)
         put(takeover, "socket_of", lambda descriptor: nullcontext(sockets.socket(descriptor)))
         yield
 

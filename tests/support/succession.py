@@ -39,14 +39,15 @@ def supervisor_of(server: Server) -> int:
     found: list[int] = []
 
     def is_found() -> bool:
-        found[:] = [pid for pid in children_of(server.pid) if b"\0serve\0" in _command_of(pid)]
+        found[:] = [pid for pid in children_of(server.pid) if b"\0serve\0" in command_of(pid)]
         return bool(found)
 
     wait_until(is_found)
     return found[0]
 
 
-def _command_of(pid: int) -> bytes:
+def command_of(pid: int) -> bytes:
+    """The words that a process was started with; none if it is gone."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):

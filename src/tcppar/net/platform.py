@@ -1,17 +1,23 @@
 """What this system can do, decided once at start."""
 
+import errno
 import fcntl
 import os
+import resource
 import select
+import signal
 import socket
 import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from msgspec import Struct
 
 # linux/prctl.h and asm-generic/socket.h; the socket module does not name them.
+PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_DUMPABLE = 4
 SO_ATTACH_REUSEPORT_CBPF = 51
@@ -20,6 +26,8 @@ SO_ATTACH_FILTER = 26
 # clone(2): its number by machine (asm/unistd.h), and the flags (linux/sched.h, signal(7)).
 _CLONE = {"x86_64": 56, "aarch64": 220, "riscv64": 220}
 _CLONE_FILES = 0x400
+# As many as a process has by default at the most (nr_open, proc_sys_fs(5)).
+_MOST_TRIED = 1 << 20
 _SIGCHLD = 17
 
 
@@ -99,10 +107,46 @@ def _names_processes() -> bool:
 
 def become_subreaper() -> bool:
     """Let orphaned descendants become our children (prctl(2)); False where the system refuses."""
+    return _control(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def hear_of_parents_end() -> None:
+    """Let the end of our parent come as SIGCHLD (Linux: prctl(2)). That it may have ended before, the caller finds out
+    by os.getppid(), afterwards.
+    """
+    _control(PR_SET_PDEATHSIG, signal.SIGCHLD)
+
+
+def set_name(name: str) -> None:
+    """Give this process a name: /proc/PID/comm, which everybody may read, and nobody else can write (Linux)."""
+    _control(PR_SET_NAME, name.encode())
+
+
+def _control(what: int, value: int | bytes) -> bool:
+    if sys.platform != "linux":
+        return False
     import ctypes  # spawners use this module too, and their memory counts many times
 
     libc = ctypes.CDLL(None, use_errno=True)
-    return bool(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+    argument = ctypes.c_char_p(value) if isinstance(value, bytes) else ctypes.c_ulong(value)
+    return bool(libc.prctl(what, argument, 0, 0, 0) == 0)
+
+
+def hear_of_children() -> None:
+    """See to it that children can be waited for. Whoever started us may ignore SIGCHLD, which an exec keeps: then the
+    system reaps them itself (wait(2)). Where it is not ignored it is left alone, for setting it would let go of one
+    that waits.
+    """
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def children_of(pid: int) -> list[int]:
+    """Process ids of a process's children (proc(5)); none where the system does not list them."""
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
 
 
 def refuse_tracers() -> None:
@@ -143,16 +187,19 @@ def fork_sharing_descriptors() -> int:
 
 
 def open_descriptors() -> set[int]:
-    """All descriptors that this process has open."""
-    found = {int(name) for name in os.listdir("/dev/fd")}
+    """All descriptors that this process has open. Where none is free to list them by, each number is tried."""
+    try:
+        found = {int(name) for name in os.listdir("/dev/fd")}
+    except OSError:
+        found = set(range(min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], _MOST_TRIED)))
     return {number for number in found if _is_open(number)}  # that of the list itself is closed again
 
 
 def _is_open(descriptor: int) -> bool:
     try:
         os.fstat(descriptor)
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno != errno.EBADF  # there may be no memory to tell
     return True
 
 

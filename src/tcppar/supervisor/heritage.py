@@ -5,6 +5,7 @@ newer version adds has its default where it is missing. What cannot be read so n
 """
 
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -45,6 +46,11 @@ def inode_of(descriptor: int) -> int:
         return 0
 
 
+def open_socket(descriptor: int) -> OpenSocket:
+    """What a descriptor is now."""
+    return OpenSocket(descriptor, inode_of(descriptor))
+
+
 class ListenerRecord(OpenSocket, frozen=True):
     """An acceptor and its listener.
 
@@ -68,6 +74,10 @@ class ServiceRecord(Struct, frozen=True):
     listeners: list[ListenerRecord]
 
 
+Outbox = list[tuple[bytes, list[OpenSocket | int] | int | None]]
+"""Orders, encoded, and what goes with each. A former version wrote numbers, and one at the most."""
+
+
 class TakerRecord(OpenSocket, frozen=True):
     """A spawner: its process and our end of its channel.
 
@@ -82,9 +92,33 @@ class TakerRecord(OpenSocket, frozen=True):
     pid: int
     state: str
     leaving: bool
-    outbox: list[tuple[bytes, list[int] | int | None]]
+    outbox: Outbox
     passes_log: bool = False
     log: OpenSocket | None = None
+
+    @property
+    def recorded(self) -> list[tuple[bytes, list[int]]]:
+        """The outbox, whatever is there of it."""
+        return [(order, [_number_of(one) for one in _listed(passed)]) for order, passed in self.outbox]
+
+    @property
+    def waiting(self) -> list[tuple[bytes, list[int]]]:
+        """What waits in the outbox. What was to go with an order and is not there any more has gone, and the order too;
+        of a former version's nobody can tell.
+        """
+        return [
+            (order, [_number_of(one) for one in _listed(passed)])
+            for order, passed in self.outbox
+            if all(isinstance(one, int) or one.is_there for one in _listed(passed))
+        ]
+
+
+def _listed(passed: list[OpenSocket | int] | int | None) -> list[OpenSocket | int]:
+    return [] if passed is None else passed if isinstance(passed, list) else [passed]
+
+
+def _number_of(passed: OpenSocket | int) -> int:
+    return passed if isinstance(passed, int) else passed.descriptor
 
 
 class WorkerRecord(Struct, frozen=True):
@@ -128,6 +162,21 @@ class PoolRecord(Struct, frozen=True):
     spawners: list[TakerRecord]
     workers: list[WorkerRecord]
     child_log: OpenSocket | None = None
+
+
+def descriptors_of(pool: PoolRecord) -> Iterator[int]:
+    """All that a pool goes on with, as far as it still is what it was."""
+    if pool.child_log is not None and pool.child_log.is_there:
+        yield pool.child_log.descriptor
+    spawners = [record for record in pool.spawners if record.is_there]
+    pids = {record.pid for record in spawners}
+    workers = [record.taker for record in pool.workers if record.spawner in pids and record.taker.is_there]
+    for taker in (*spawners, *workers):
+        yield taker.descriptor
+        if taker.log is not None and taker.log.is_there:
+            yield taker.log.descriptor
+        for _, passed in taker.waiting:
+            yield from passed
 
 
 class Heritage(Struct, frozen=True):

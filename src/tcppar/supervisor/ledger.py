@@ -22,6 +22,7 @@ from tcppar.errors import SystemRefused
 from tcppar.policy import faults
 from tcppar.policy.life import EndedBy, State
 from tcppar.records import Endpoints, PeerCredentials
+from tcppar.supervisor.cover import BEGAN_AT, CURRENT_AT, PATIENCE, PATIENCE_AT
 
 if TYPE_CHECKING:
     from tcppar.supervisor.core import Counters
@@ -29,9 +30,7 @@ if TYPE_CHECKING:
 
 _MAGIC = b"tcppar-1"
 _CURRENT = struct.Struct("<B")
-_CURRENT_AT = 8
 _COUNT = struct.Struct("Q")  # native, and so written at once
-_BEGAN_AT = 9
 _LAST_NUMBER_AT = 16
 _SLOTS_USED_AT = 24
 _COUNTERS = struct.Struct("<6Q")
@@ -61,6 +60,9 @@ _FACTS_AT = 30
 _LOG = struct.Struct("<ii")
 _LOG_AT = _SLOT_SIZE - _LOG.size
 _MOST_FACTS = _LOG_AT - _FACTS_AT
+
+# What a supervisor opens for itself before it can close what the one before has left, and some more.
+_RESERVE = 12
 
 _RULES = tuple(EndedBy)
 _NOBODY = -1
@@ -116,10 +118,18 @@ class Entry(Struct, frozen=True):
 
 
 def new_books() -> int:
-    """The descriptor of a new ledger, with nothing in it. It crosses no exec unless it is told to."""
+    """The descriptor of a new ledger, with nothing in it. It crosses no exec unless it is told to.
+
+    Raises:
+        OSError: the system is short of something.
+    """
     descriptor = _nameless_file()
-    os.truncate(descriptor, _SLOTS_AT + _FIRST_SLOTS * _SLOT_SIZE)
-    os.pwrite(descriptor, _MAGIC, 0)
+    try:
+        os.truncate(descriptor, _SLOTS_AT + _FIRST_SLOTS * _SLOT_SIZE)
+        os.pwrite(descriptor, _MAGIC, 0)
+    except OSError:
+        os.close(descriptor)
+        raise
     return descriptor
 
 
@@ -134,31 +144,6 @@ def _nameless_file() -> int:
         return os.dup(file.fileno())
 
 
-class Cover:
-    """What the keeper reads and writes of a ledger: two bytes.
-
-    It does not map the file. A mapping has a duplicate of the descriptor, which a forked process closes when it lets go
-    of the object: in a table that all share, that was a descriptor of somebody else's by then.
-    """
-
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-
-    @property
-    def has_structure(self) -> bool:
-        """Whether any supervisor has come to serve."""
-        return os.pread(self.descriptor, 1, _CURRENT_AT) != b"\0"
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether the supervisor of the moment has."""
-        return os.pread(self.descriptor, 1, _BEGAN_AT) != b"\0"
-
-    def note_start(self) -> None:
-        """Another supervisor begins."""
-        os.pwrite(self.descriptor, b"\0", _BEGAN_AT)
-
-
 class Ledger:
     """The books.
 
@@ -167,6 +152,7 @@ class Ledger:
 
     Raises:
         SystemRefused: it is no ledger of ours.
+        OSError: the system is short of something. The descriptor stays open.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -183,6 +169,28 @@ class Ledger:
         self._slots_used = self._number_at(_SLOTS_USED_AT)
         self.stale = True
         """Whether the structure has changed since it was saved."""
+
+    @classmethod
+    def new(cls) -> "Ledger":
+        """One with nothing in it.
+
+        Raises:
+            OSError: the system is short of something.
+        """
+        descriptor = new_books()
+        try:
+            return cls(descriptor)
+        except OSError:
+            os.close(descriptor)
+            raise
+
+    def hold_reserve(self) -> None:
+        """Hold some descriptors, which are free for the next supervisor if all others are in use when this one dies."""
+        try:
+            for _ in range(_RESERVE):
+                os.dup(self.descriptor)
+        except OSError:
+            pass  # that many are not left: then the server was started with too few to serve anybody
 
     def close(self) -> None:
         """Let go of it, and of its memory if nobody else has it."""
@@ -201,16 +209,16 @@ class Ledger:
             raise SystemRefused(
                 f"the state has {len(structure)} bytes, and more than {_LARGEST_STRUCTURE} cannot be kept"
             )
-        place = 0 if self._memory[_CURRENT_AT] == 2 else 1
+        place = 0 if self._memory[CURRENT_AT] == 2 else 1
         at = _PLACES_AT[place]
         _LENGTH.pack_into(self._memory, at, len(structure))
         self._memory[at + _LENGTH.size : at + _LENGTH.size + len(structure)] = structure
-        _CURRENT.pack_into(self._memory, _CURRENT_AT, place + 1)
+        _CURRENT.pack_into(self._memory, CURRENT_AT, place + 1)
         self.stale = False
 
     def structure(self) -> bytes | None:
         """The structure in force; None if none ever was."""
-        current = self._memory[_CURRENT_AT]
+        current = self._memory[CURRENT_AT]
         if not current:
             return None
         at = _PLACES_AT[current - 1]
@@ -219,7 +227,7 @@ class Ledger:
 
     def note_begun(self) -> None:
         """The supervisor of the moment has come to serve."""
-        self._memory[_BEGAN_AT] = 1
+        self._memory[BEGAN_AT] = 1
 
     # Numbers.
 
@@ -236,6 +244,10 @@ class Ledger:
     def workers_hired(self) -> int:
         """How many workers there ever were."""
         return self._number_at(_WORKERS_AT)
+
+    def note_patience(self, drain: float, kill: float) -> None:
+        """How many seconds children have in a stop to end by themselves, and after SIGTERM."""
+        PATIENCE.pack_into(self._memory, PATIENCE_AT, drain, kill)
 
     def note_hired(self, workers: int) -> None:
         """Another worker is about to be hired."""

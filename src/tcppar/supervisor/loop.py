@@ -9,8 +9,9 @@ from signal import Signals
 
 import tcppar
 from tcppar.config import Config
-from tcppar.errors import ConfigurationError, SystemRefused, TcpparError
+from tcppar.errors import ConfigurationError, SystemRefused, TcpparError, as_refusal
 from tcppar.events import (
+    KeeperLost,
     Listening,
     Recovered,
     Reloaded,
@@ -19,15 +20,15 @@ from tcppar.events import (
     Stopped,
     Stopping,
     Upgraded,
-    UpgradeFailed,
 )
-from tcppar.net import calls
+from tcppar.net import calls, platform
 from tcppar.policy.strikes import Verdict
 from tcppar.settings import ServerSettings
+from tcppar.supervisor import handing_on, upgrade
 from tcppar.supervisor.core import Core
 from tcppar.supervisor.enforcer import Enforcer
 from tcppar.supervisor.heritage import Heritage
-from tcppar.supervisor.ledger import Ledger, new_books
+from tcppar.supervisor.ledger import Ledger
 from tcppar.supervisor.lifeline import Lifeline
 from tcppar.supervisor.reaper import Reaper
 from tcppar.supervisor.rollout import Renewal, Rollout
@@ -104,10 +105,12 @@ class Supervisor:
         self._first_config = config
         self._config = config if succession.left is None else succession.left.config
         self._sources = SourceWatch(core, self._reload)
-        self._upgrade = Upgrade(core, self._reaper, self._replacement_is_ready)
+        self._upgrade = Upgrade(core, self._reaper, self._replacement_is_ready, succession.answers)
         self._upgrade_asked = False
         self._replacement_due = False
+        self._keeper = succession.keeper
         core.waiter.on_strike = self._wait_failed
+        core.waiter.on_shortage = self._watch_failed
 
     def run(self) -> None:
         """Serve until a stop is asked for and done.
@@ -144,12 +147,15 @@ class Supervisor:
         calls.catch_alarm()
         if self._lifeline is not None:
             Lifeline(self._lifeline, self._core.waiter, self._lose_lifeline)
-        if self._succession.news is not None:
-            self._reaper.hear_of(self._succession.news, os.getppid())
+        self._hear_of_keeper()
         if self._succession.left is None:
             self._roll_out(self._first_config)
         else:
             self._take_over(self._succession.left)
+        self._look_for_keeper()
+        if self._core.ledger is not None:
+            self._core.ledger.hold_reserve()
+        upgrade.show_answers(self._succession.answers, refused=False)
         self._tend()  # if it was refused at once, there is nothing to wait for
 
     def _tend(self) -> None:
@@ -165,6 +171,7 @@ class Supervisor:
     def _obey(self, number: int) -> None:
         if number == Signals.SIGCHLD:
             self._reaper.reap()
+            self._look_for_keeper()
         elif number == Signals.SIGUSR1:
             self._reset_all("asked for by SIGUSR1")
         elif number == Signals.SIGHUP:
@@ -173,6 +180,23 @@ class Supervisor:
             self._ask_for_upgrade()
         else:
             self._stop(Signals(number).name, again_hurries=number == Signals.SIGINT)
+
+    # The keeper.
+
+    def _hear_of_keeper(self) -> None:
+        if self._keeper is not None and self._succession.news is not None:
+            self._reaper.hear_of(self._succession.news, self._keeper)
+            platform.hear_of_parents_end()
+
+    def _look_for_keeper(self) -> None:
+        """Go on alone if it is dead, which comes as SIGCHLD. What is open is ours as well, and stays so."""
+        if self._keeper is not None and os.getppid() != self._keeper:
+            self._reaper.hear_no_more(self._keeper)
+            self._keeper = None
+            self._core.log.emit(KeeperLost(pid=os.getpid()))
+
+    def _watch_failed(self, error: OSError) -> None:
+        self._core.fault("watch", "epoll_ctl", error.errno or 0, "tried again until it works")
 
     def _wait_failed(self, error: OSError, verdict: Verdict) -> None:
         self._core.counters.strikes += 1
@@ -282,12 +306,9 @@ class Supervisor:
     def _take_over(self, left: Heritage) -> None:
         """Go on in the place of another."""
         succession, core = self._succession, self._core
-        assert succession.books is not None
-        takeover = Takeover(succession, left, succession.books, core, self._table, self._reaper)
-        takeover.rebuild()
-        if core.ledger is None:
+        self._rebuild(left)
+        if core.ledger is None and succession.books is not None:
             succession.books.close()
-        self._services, self._leaving = takeover.serving, takeover.leaving
         self._phase = Phase.SERVING
         if succession.upgraded:
             core.log.emit(
@@ -304,11 +325,29 @@ class Supervisor:
         if core.ledger is not None:
             core.ledger.note_begun()
 
+    def _rebuild(self, left: Heritage) -> None:
+        succession = self._succession
+        assert succession.books is not None
+        takeover = Takeover(succession, left, succession.books, self._core, self._table, self._reaper)
+        takeover.rebuild()
+        self._services, self._leaving = takeover.serving, takeover.leaving
+
+    def rehearse(self) -> None:
+        """In a trial: go on from the copy of another's books, as far as that can be done without serving."""
+        assert self._succession.left is not None
+        self._rebuild(self._succession.left)
+        self._description()
+
     def _keep_books(self, ledger: Ledger) -> None:
         """Note for a next supervisor what this pass has changed. What was said stays to be read until that is done."""
-        if ledger.stale and self._phase is not Phase.STARTING:
-            ledger.save(self._description())
+        # A start that was refused leaves nothing to go on from: there, too, its end is the keeper's.
+        if ledger.stale and self._phase is not Phase.STARTING and self._start_refused is None:
+            self._save(ledger)
         self._core.settle()
+
+    def _save(self, ledger: Ledger) -> None:
+        services = (*self._services.values(), *self._leaving)
+        handing_on.write_structure(ledger, self._description(), services)
 
     def _description(self) -> bytes:
         return describe(
@@ -324,11 +363,15 @@ class Supervisor:
     def _ask_for_upgrade(self) -> None:
         self._upgrade_asked = False
         if self._phase not in (Phase.STARTING, Phase.SERVING):
-            self._core.log.emit(UpgradeFailed(reasons=("a stop is under way",)))
+            self._upgrade.refuse("a stop is under way")
         elif self._rollout is not None:
             self._upgrade_asked = True
         else:
-            self._upgrade.ask(self._description())
+            self._upgrade.ask(self._write_sample)
+
+    def _write_sample(self, ledger: Ledger) -> None:
+        handing_on.write_sample(ledger, self._table)
+        self._save(ledger)
 
     def _replacement_is_ready(self) -> None:
         self._replacement_due = True
@@ -337,32 +380,27 @@ class Supervisor:
         """Let the installed program go on from here."""
         if self._phase is not Phase.SERVING:
             self._replacement_due = False
-            self._core.log.emit(UpgradeFailed(reasons=("a stop is under way",)))
+            self._upgrade.refuse("a stop is under way")
         elif all(spawner.can_be_handed_on for spawner in self._reaper.spawners):
             self._replacement_due = False
             self._replace_now()
 
     def _replace_now(self) -> None:
-        core = self._core
-        ledger = core.ledger or self._copied_books()
+        core, succession = self._core, self._succession
+        replace = succession.replace_alone if self._keeper is None else succession.replace
+        ledger = core.ledger
         try:
-            ledger.save(self._description())
+            ledger = ledger or Ledger.new()
+            if core.ledger is None:
+                handing_on.write_connections(ledger, core, self._table)
+            self._save(ledger)
             core.log.finish(_LAST_MOMENT)
             core.settle()
-            self._succession.replace(ledger)
-        except (OSError, SystemRefused) as error:
-            core.log.emit(UpgradeFailed(reasons=(str(error),)))
-            if core.ledger is None:
+            replace(ledger, self._upgrade.answers + 1)
+        except (OSError, MemoryError, SystemRefused) as error:
+            self._upgrade.refuse(str(as_refusal(error)))
+            if core.ledger is None and ledger is not None:
                 ledger.close()
-
-    def _copied_books(self) -> Ledger:
-        ledger = Ledger(new_books())
-        for connection in self._table.all_open():
-            ledger.copy(connection)
-        ledger.go_on_counting(self._table.last_number)
-        ledger.note_hired(self._core.workers_hired)
-        ledger.settle(self._core.counters)
-        return ledger
 
     # Stopping.
 

@@ -55,6 +55,7 @@ class Reaper:
         self._orphans: dict[int, Connection] = {}
         # How those have ended whom nobody knew: an orphan can be reaped before the spawner that has left it.
         self._unknown: OrderedDict[int, Ended] = OrderedDict()
+        self._looks_for_spawners = False
 
     def expect_other(self, pid: int, on_exit: Callable[[int], None]) -> None:
         """Another child of ours: `on_exit` gets its status, as waitpid(2) gives it."""
@@ -79,6 +80,11 @@ class Reaper:
         """
         self._core.adoptive_parents.add(parent)
         _News(news, self._core, self.note_end)
+
+    def hear_no_more(self, parent: int) -> None:
+        """Whoever passed ends on is dead. Orphans come to us now; of those that had come to it, nobody tells."""
+        self._core.adoptive_parents.discard(parent)
+        self._look_for_spawners()
 
     def expect(self, pool: SpawnerPool, spawner: SpawnerProcess) -> None:
         """This spawner is a child of ours."""
@@ -123,6 +129,22 @@ class Reaper:
         """After taking over: spawners that died when nobody was there to note it."""
         for pid in [pid for pid in self._spawners if not _lives(pid)]:
             self.note_end(pid, None, 0.0)
+        self._look_for_spawners()
+
+    def _look_for_spawners(self) -> None:
+        """Those of a supervisor before us can be children of nobody who tells us of their end: of a keeper's parent,
+        when that one was killed too. They are looked at from time to time."""
+        if not self._looks_for_spawners and not all(map(self._is_told_of, self._spawners)):
+            self._looks_for_spawners = True
+            self._core.timers.at(self._core.later(_ORPHAN_PERIOD), self._look_again)
+
+    def _is_told_of(self, pid: int) -> bool:
+        process = processes.look(pid)
+        return process is not None and process.parent in self._core.adoptive_parents
+
+    def _look_again(self) -> None:
+        self._looks_for_spawners = False
+        self.find_the_lost()
 
     def _spawner_ended(self, pool: SpawnerPool, spawner: SpawnerProcess, status: int | None) -> None:
         spawner.is_reaped = True
@@ -263,10 +285,10 @@ class _News:
         """Read what has come: whole records, for a pipe does not part what is so small (pipe(7))."""
         try:
             news = os.read(self._descriptor, EXIT_NEWS.size * _MOST_NEWS)
-        except BlockingIOError:
-            return
+        except OSError:
+            return  # nothing there, or no memory for it: it stays there
         if not news:
-            self._core.waiter.unregister(self)  # the keeper is gone; there is nobody after us then
+            self._core.waiter.unregister(self)
         for pid, status, cpu_seconds in EXIT_NEWS.iter_unpack(news):
             self._on_end(pid, status, cpu_seconds)
 

@@ -93,18 +93,25 @@ class Succession:
         books: what the former supervisor has left, if there was one.
         former: how it ended; empty if there was none.
         upgraded: whether it was replaced, and did not die.
-        news: the pipe on which a keeper tells of ends that it sees; None without a keeper.
-        replace: lets the installed program go on from the books. Returns never, or with an OSError.
+        keeper: its process id; None without a keeper.
+        news: the pipe on which it tells of ends that it sees.
+        answers: how many upgrades were answered before this supervisor.
+        replace: lets the installed program go on from the books, of which that is the so-manieth answer. Returns never,
+            or with an OSError.
+        replace_alone: the same without a keeper.
     """
 
     found: set[int]
     kept: set[int]
-    replace: Callable[[Ledger], object]
+    replace: Callable[[Ledger, int], object]
+    replace_alone: Callable[[Ledger, int], object]
     books: Ledger | None = None
     left: Heritage | None = None
     former: str = ""
     upgraded: bool = False
+    keeper: int | None = None
     news: int | None = None
+    answers: int = 0
 
     @property
     def strangers(self) -> set[int]:
@@ -177,7 +184,7 @@ class Takeover:
         for listener in record.listeners:
             if not listener.is_there:
                 continue
-            self._claim(listener.descriptor)
+            self._unclaimed.discard(listener.descriptor)
             opened = listeners.taken_up(
                 listener.descriptor, Address(listener.address), self._core.features, inherited=listener.inherited
             )
@@ -192,6 +199,8 @@ class Takeover:
             return  # a reload had prepared it for a new service; its spawners end, for their channels are closed
         # Of two services of one name, one was removed before the other came; each has its own pool in force.
         owner = next((service for service in owners if service.pool is None), owners[0])
+        # Before anything is made of the record: what the pool closes on the way is then another's, or nobody's.
+        self._unclaimed.difference_update(heritage.descriptors_of(record))
         settings = record.config.settings
         kind = WorkerPool if settings.handler and settings.mode is HandlerMode.POOL else Pool
         pool = kind(owner, record.config, self._core, self._table, self._reaper, record)
@@ -201,17 +210,13 @@ class Takeover:
             pool.retire()  # a reload had prepared it
         for taker in (*pool.spawners, *pool.takers):
             self._takers[taker.fileno()] = taker
-        for taker in (*pool.spawners, *pool.takers):
-            for descriptor in taker.descriptors:
-                self._claim(descriptor)
 
     def _rebuild_logs(self) -> None:
         """Logs of who was left behind. Those of connections are found with these."""
         for record in self._left.left_behind:
             if record.is_there:
                 self._core.child_logs.follow_left_behind(record)
-        for descriptor in self._core.child_logs.descriptors:
-            self._claim(descriptor)
+        self._unclaimed.difference_update(self._core.child_logs.descriptors)
 
     def _take_up_log(self, connection: Connection, entry: Entry) -> None:
         """Our end of its log; and the other one, if nobody is known to have it."""
@@ -220,13 +225,8 @@ class Takeover:
             return
         if writer not in self._unclaimed or _pipe_of(writer) != inode or connection.state is State.TAKEN:
             writer = None
-        self._claim(reader)
-        self._claim(writer)
+        self._unclaimed -= {reader, writer}
         self._core.child_logs.take_up(connection, reader, writer)
-
-    def _claim(self, descriptor: int | None) -> None:
-        if descriptor is not None:
-            self._unclaimed.discard(descriptor)
 
     # Connections.
 
@@ -263,7 +263,7 @@ class Takeover:
                 and (entry.mark < Mark.TAKEN or _is_socket_of(entry.copy, entry.facts.endpoints))
             ):
                 copies[entry.slot] = entry.copy
-                self._claim(entry.copy)
+                self._unclaimed.discard(entry.copy)
         return copies
 
     def _connection_of(self, entry: Entry, copy: int | None, services: list[Service]) -> Connection:

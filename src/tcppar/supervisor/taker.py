@@ -16,7 +16,7 @@ from tcppar.net.processes import Process
 from tcppar.policy import faults
 from tcppar.policy.faults import Remedy
 from tcppar.records import Busy, Ended, Failed, Offer, Order, Ready, Refused, Report, Retire, Taken
-from tcppar.supervisor.heritage import OpenSocket, TakerRecord, inode_of
+from tcppar.supervisor.heritage import Outbox, TakerRecord, inode_of, open_socket
 from tcppar.supervisor.table import Connection
 
 if TYPE_CHECKING:
@@ -356,6 +356,7 @@ class Taker:
 
     def describe(self) -> TakerRecord:
         """What a next supervisor must know of it, but for its connections."""
+        outbox: Outbox = [(_encoder.encode(order), list(map(open_socket, passed))) for order, passed in self._outbox]
         descriptor = self.fileno()
         return TakerRecord(
             descriptor,
@@ -363,15 +364,10 @@ class Taker:
             self.pid,
             self.state.name,
             self.leaving,
-            [(_encoder.encode(order), list(passed)) for order, passed in self._outbox],
+            outbox,
             self.passes_log,
-            None if self.log is None else OpenSocket(self.log.fileno(), inode_of(self.log.fileno())),
+            None if self.log is None else open_socket(self.log.fileno()),
         )
-
-    @property
-    def descriptors(self) -> list[int]:
-        """What it has open: the channel, and what waits in the outbox."""
-        return [self.fileno(), *(descriptor for _, passed in self._outbox for descriptor in passed)]
 
     def go_on(self, former: TakerRecord) -> None:
         """Take up what a supervisor before this one has left."""
@@ -380,9 +376,8 @@ class Taker:
         self.leaving = former.leaving
         self._may_repeat = True
         self.passes_log = former.passes_log
-        for order, passed in former.outbox:
-            known = [] if passed is None else [passed] if isinstance(passed, int) else passed
-            self.post(_order_decoder.decode(order), *known)
+        for order, passed in former.waiting:
+            self.post(_order_decoder.decode(order), *passed)
 
     def follow_log(self, service: str, former: TakerRecord) -> None:
         """Read on what it writes itself."""

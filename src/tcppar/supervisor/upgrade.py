@@ -8,29 +8,30 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tcppar.errors import SystemRefused
+from tcppar.errors import SystemRefused, as_refusal
 from tcppar.events import UpgradeFailed
 from tcppar.net import calls, descriptor_limit, platform
-from tcppar.policy import faults, outcome
-from tcppar.supervisor import heritage
-from tcppar.supervisor.ledger import Ledger, new_books
+from tcppar.policy import outcome
+from tcppar.supervisor.ledger import Ledger
 
 if TYPE_CHECKING:
-    from tcppar.config import Config
     from tcppar.supervisor.core import Core
     from tcppar.supervisor.reaper import Reaper
 
 TRIAL = "TCPPAR_TRIAL"
-"""The variable that makes a `tcppar serve` a trial: it holds the descriptor of the books, or NO_BOOKS."""
-NO_BOOKS = "-"
+"""The variable that makes a `tcppar serve` a trial: it holds the descriptor of a copy of the books."""
 HERITAGE = "TCPPAR_HERITAGE"
-"""The variable that makes it go on from the books: their descriptor, and those that a keeper has use for."""
+"""The variable that makes it go on from the books (`Left`)."""
 
 _TRIAL_PATIENCE = 30.0
 _LARGEST_ANSWER = 65536
+_LAST_STANDARD = 2
+# What an interpreter has open at once when it starts, and a supervisor for itself, and some more.
+_NEEDED_DESCRIPTORS = 16
 _PASSED = 3
 _NUMBERS_LEFT = (1, 3)  # the books; with a keeper its pipe too
 
@@ -42,13 +43,20 @@ def command() -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """Descriptors that a program has left to the one that replaces it."""
+    """What a program has left to the one that replaces it.
+
+    Attributes:
+        ledger: the descriptor of the books.
+        keeper: those that a keeper has use for; none from a supervisor.
+        answers: how many upgrades were answered, this one too.
+    """
 
     ledger: int
-    keeper: tuple[int, ...] = ()
+    keeper: tuple[int, ...]
+    answers: int
 
     def __str__(self) -> str:
-        return ":".join(map(str, (self.ledger, *self.keeper)))
+        return ":".join(map(str, (self.answers, self.ledger, *self.keeper)))
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Left | None":
@@ -59,13 +67,28 @@ class Left:
         """
         if HERITAGE not in environ:
             return None
-        ledger, *keeper = descriptors = [_descriptor(HERITAGE, word) for word in environ[HERITAGE].split(":")]
-        if len(descriptors) not in _NUMBERS_LEFT:
-            raise SystemRefused(f"the variable {HERITAGE} is tcppar's own: expected it not to be set")
-        return cls(ledger, tuple(keeper))
+        try:
+            answers, *words = environ[HERITAGE].split(":")
+            ledger, *keeper = descriptors = [descriptor_in(HERITAGE, word) for word in words]
+            if len(descriptors) in _NUMBERS_LEFT:
+                return cls(ledger, tuple(keeper), int(answers))
+        except ValueError:
+            pass
+        raise SystemRefused(f"the variable {HERITAGE} is tcppar's own: expected it not to be set")
 
 
-def _descriptor(variable: str, text: str) -> int:
+def ensure_room() -> None:
+    """See to it that a program that begins with all of our descriptors has some left to begin with.
+
+    Raises:
+        OSError: there are too few.
+    """
+    with descriptor_limit.as_given(), ExitStack() as stack:
+        for _ in range(_NEEDED_DESCRIPTORS):
+            stack.callback(os.close, os.dup(_LAST_STANDARD))
+
+
+def descriptor_in(variable: str, text: str) -> int:
     """A descriptor that one of our variables names, and that is open."""
     try:
         number = int(text)
@@ -83,12 +106,15 @@ def replace_program(left: Left, caught: set[signal.Signals]) -> None:
     """
     environment = os.environ | {HERITAGE: str(left)}
     # Between the end of our handlers and the start of its, they wait.
+    ensure_room()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, caught)
     signal.signal(signal.SIGALRM, signal.SIG_IGN)  # what is armed goes off in the next program too
-    crossing = [number for number in platform.open_descriptors() if number > 2 and not os.get_inheritable(number)]
-    for number in crossing:
-        os.set_inheritable(number, True)
+    crossing: list[int] = []
     try:
+        for number in platform.open_descriptors():
+            if number > _LAST_STANDARD and not os.get_inheritable(number):
+                os.set_inheritable(number, True)
+                crossing.append(number)
         with descriptor_limit.as_given():
             os.execve(sys.executable, command(), environment)
     finally:
@@ -98,13 +124,25 @@ def replace_program(left: Left, caught: set[signal.Signals]) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def keep_to_ourselves() -> set[int]:
-    """After an exec: let no child inherit what has crossed it. All descriptors that are open."""
-    found = platform.open_descriptors()
-    for number in found:
-        if number > 2:
+def keep_to_ourselves() -> None:
+    """After an exec: let no child inherit what has crossed it."""
+    for number in platform.open_descriptors():
+        if number > _LAST_STANDARD:
             os.set_inheritable(number, False)
-    return found
+
+
+NAME = "tcppar serve"
+"""The name of a server's process (/proc/PID/comm). The answer to the last upgrade stands behind it."""
+UPGRADED, REFUSED = "+", "-"
+_MOST_ANSWERS = 100
+
+
+def show_answers(answers: int, *, refused: bool) -> None:
+    """Show in the name of this process what came of the last upgrade, for whoever has asked for it: nobody else can
+    write it, and everybody can read it, whatever user they are.
+    """
+    number = f"{REFUSED if refused else UPGRADED}{answers % _MOST_ANSWERS:02}" if answers else ""
+    platform.set_name(NAME + number)
 
 
 class Upgrade:
@@ -112,52 +150,60 @@ class Upgrade:
 
     Args:
         on_ready: called when it can.
+        answers: how many upgrades were answered before.
 
     Attributes:
         under_way: whether that is being found out.
+        answers: how many upgrades were answered.
     """
 
-    def __init__(self, core: "Core", reaper: "Reaper", on_ready: Callable[[], None]) -> None:
+    def __init__(self, core: "Core", reaper: "Reaper", on_ready: Callable[[], None], answers: int) -> None:
         self._core = core
         self._reaper = reaper
         self._on_ready = on_ready
         self.under_way = False
+        self.answers = answers
 
-    def ask(self, structure: bytes) -> None:
-        """Start a trial. What was asked while another one runs is answered by it."""
+    def ask(self, books: Callable[[Ledger], None]) -> None:
+        """Start a trial. What was asked while another one runs is answered by it.
+
+        Args:
+            books: writes what the next program would find.
+        """
         if self.under_way:
             return
         try:
-            self._start(structure)
-        except OSError as error:
-            self._fail(f"no trial can be started: {faults.name(error.errno or 0)}")
+            self._start(books)
+        except (OSError, MemoryError, SystemRefused) as error:
+            self.refuse(f"no trial can be started: {as_refusal(error)}")
 
-    def _start(self, structure: bytes) -> None:
-        ledger = Ledger(new_books())
-        try:
-            ledger.save(structure)
+    def _start(self, books: Callable[[Ledger], None]) -> None:
+        with ExitStack() as stack:
+            ledger = Ledger.new()
+            stack.callback(ledger.close)
+            books(ledger)
             reader, writer = os.pipe()
-            os.set_blocking(reader, False)
-            try:
-                pid = _start_trial(ledger.descriptor, writer)
-            except OSError:
-                os.close(reader)
-                raise
-            finally:
-                os.close(writer)
-        finally:
-            ledger.close()
+            stack.callback(os.close, writer)
+            with ExitStack() as undo:
+                undo.callback(os.close, reader)
+                os.set_blocking(reader, False)
+                trial = _Trial(reader, self._core, self._reaper, self._answered)
+                undo.callback(self._core.waiter.unregister, trial)
+                trial.started_as(_start_trial(ledger.descriptor, writer))
+                undo.pop_all()
         self.under_way = True
-        _Trial(pid, reader, self._core, self._reaper, self._answered)
 
     def _answered(self, refusal: str | None) -> None:
         self.under_way = False
         if refusal is None:
             self._on_ready()
         else:
-            self._fail(refusal)
+            self.refuse(refusal)
 
-    def _fail(self, reason: str) -> None:
+    def refuse(self, reason: str) -> None:
+        """Say that everything stays as it is, and why."""
+        self.answers += 1
+        show_answers(self.answers, refused=True)
         self._core.log.emit(UpgradeFailed(reasons=tuple(reason.splitlines())))
 
 
@@ -180,21 +226,28 @@ def _start_trial(ledger: int, writer: int) -> int:
 
 
 class _Trial:
-    """A trial that runs: what it says, and how it ends."""
+    """A trial that runs: what it says, and how it ends.
 
-    def __init__(
-        self, pid: int, reader: int, core: "Core", reaper: "Reaper", on_answer: Callable[[str | None], None]
-    ) -> None:
-        self._pid = pid
+    Raises:
+        OSError: the system is short of something.
+    """
+
+    def __init__(self, reader: int, core: "Core", reaper: "Reaper", on_answer: Callable[[str | None], None]) -> None:
+        self._pid = 0
         self._reader = reader
         self._core = core
+        self._reaper = reaper
         self._on_answer = on_answer
         self._said = b""
         self._status: int | None = None
         self._late = False
         core.waiter.register(self)
-        reaper.expect_other(pid, self._ended)
-        self._timer = core.timers.at(core.later(_TRIAL_PATIENCE), self._lose_patience)
+
+    def started_as(self, pid: int) -> None:
+        """It runs."""
+        self._pid = pid
+        self._reaper.expect_other(pid, self._ended)
+        self._timer = self._core.timers.at(self._core.later(_TRIAL_PATIENCE), self._lose_patience)
 
     def fileno(self) -> int:
         """What it says comes here."""
@@ -206,6 +259,8 @@ class _Trial:
             piece = os.read(self._reader, _LARGEST_ANSWER)
         except BlockingIOError:
             return
+        except OSError:
+            piece = b""  # what else it says is lost; how it ends is what counts
         self._said = (self._said + piece)[-_LARGEST_ANSWER:]
         if not piece:
             self._core.waiter.unregister(self)
@@ -233,19 +288,3 @@ class _Trial:
             self._on_answer(f"the trial has not ended after {_TRIAL_PATIENCE:g} s")
         else:
             self._on_answer(said or f"the trial has ended, {outcome.in_words(self._status)}")
-
-
-def try_to_go_on(books: str, read: "Callable[[], Config]") -> None:
-    """The trial. That the program could be imported is known by now; nothing is opened.
-
-    Args:
-        books: the value of TRIAL.
-        read: reads the configuration.
-
-    Raises:
-        ConfigurationError: with every mistake of the configuration.
-        SystemRefused: the state of the running server cannot be read.
-    """
-    read()
-    if books != NO_BOOKS:
-        heritage.left_in(Ledger(_descriptor(TRIAL, books)))

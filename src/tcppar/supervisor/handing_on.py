@@ -1,0 +1,54 @@
+"""Writing the books for whoever goes on from here: the next supervisor, the installed program, or a trial of it."""
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from tcppar.supervisor.ledger import Ledger
+from tcppar.supervisor.service import Service
+
+if TYPE_CHECKING:
+    from tcppar.supervisor.core import Core
+    from tcppar.supervisor.table import Table
+
+# So many connections does a trial get to see.
+_SAMPLE = 100
+
+
+def write_structure(ledger: Ledger, structure: bytes, services: Iterable[Service]) -> None:
+    """What changes seldom, and how long a stop of these services may take.
+
+    Raises:
+        SystemRefused: the structure is larger than any should be.
+    """
+    settings = [service.config.settings for service in services]
+    ledger.note_patience(
+        max((one.drain_timeout for one in settings), default=0.0),
+        max((one.kill_timeout for one in settings), default=0.0),
+    )
+    ledger.save(structure)
+
+
+def write_connections(ledger: Ledger, core: "Core", table: "Table") -> None:
+    """What books that were kept from the start have already.
+
+    Raises:
+        OSError: the system is short of memory.
+    """
+    for connection in table.all_open():
+        ledger.copy(connection)
+    ledger.go_on_counting(table.last_number)
+    ledger.note_hired(core.workers_hired)
+    ledger.settle(core.counters)
+
+
+def write_sample(ledger: Ledger, table: "Table") -> None:
+    """Some connections, for a trial: there may be very many.
+
+    Raises:
+        OSError: the system is short of memory.
+    """
+    for connection in islice(table.all_open(), _SAMPLE):
+        slot = connection.slot
+        ledger.copy(connection)
+        connection.slot = slot  # in the books that count
