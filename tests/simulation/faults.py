@@ -71,6 +71,10 @@ class FaultPlan:
         if (coming := self._coming[call]) and (error := coming.popleft()) is not None:
             raise OSError(error, os.strerror(error))
 
+    def is_to_come(self, call: Call) -> bool:
+        """Whether a failure of a call has not been met."""
+        return any(error is not None for error in self._coming[call])
+
     def clear(self) -> None:
         """Everything works again."""
         self._coming.clear()

@@ -264,6 +264,10 @@ class KeptMachine(ServerMachine):
     def kill_supervisor(self, calls: int) -> None:
         self.there.kernel.doom(self.there.life.process, calls)
 
+    def kill_keeper(self) -> None:
+        """It is killed, and the supervisor goes on without one."""
+        self.there.life.kill_keeper()
+
 
 class PortableMachine(ServerMachine):
     """The same where the system has nothing beyond POSIX."""

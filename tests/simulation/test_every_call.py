@@ -1,4 +1,6 @@
-"""A supervisor with a keeper is killed at each of its calls, one after the other, in the middle of everything."""
+"""A supervisor is killed at each of its calls, or has an error of each, one after the other, in the middle of
+everything.
+"""
 
 import errno
 from collections.abc import Callable
@@ -8,6 +10,7 @@ import pytest
 from tcppar.quantities import Duration
 from tcppar.settings import WhenFull
 from tests.simulation.configs import PLACES, POOL, PROGRAM, Plain, config_of
+from tests.simulation.faults import ERRORS, Call
 from tests.simulation.machine import KeptMachine, KeptPoolMachine, playing
 
 # More than any of the stories below takes.
@@ -120,6 +123,18 @@ STORIES: list[Story] = [
 ]
 
 
+def its_keeper_dies(server: KeptMachine) -> None:
+    server.connect(PLACES[0], 2)
+    server.kill_keeper()
+    server.connect(PLACES[0], 2)
+    server.run(0.1)
+    server.upgrade(None)
+    server.run(0.1)
+    server.connect(PLACES[0], 1)
+    server.end_all()
+    server.run(0.3)
+
+
 @pytest.mark.parametrize("story", STORIES)
 @pytest.mark.parametrize(("kind", "given"), [(KeptMachine, PROGRAM), (KeptPoolMachine, POOL)])
 def test_there_is_no_call_at_which_it_may_not_die(kind: type[KeptMachine], given: Plain, story: Story) -> None:
@@ -134,4 +149,21 @@ def test_there_is_no_call_at_which_it_may_not_die(kind: type[KeptMachine], given
             survived = server.there.kernel.pardon()
         if survived:
             return
+    raise AssertionError("the story has no end")
+
+
+@pytest.mark.parametrize("call", Call)
+@pytest.mark.parametrize("story", [*STORIES, its_keeper_dies])
+@pytest.mark.parametrize(("kind", "given"), [(KeptMachine, PROGRAM), (KeptPoolMachine, POOL)])
+def test_there_is_no_call_that_may_not_fail(kind: type[KeptMachine], given: Plain, story: Story, call: Call) -> None:
+    """The last of its errors: one of those that do not mean that nothing was there."""
+    given = given | {"drain_timeout": Duration(1)}
+    config = config_of(("one", "two", None), (given, given))
+    for uses in range(_MOST_CALLS):
+        with playing(kind, config) as server:
+            server.there.kernel.faults.plan(call, ERRORS[call][-1], after=uses)
+            story(server)
+            server.books_are_in_order()
+            if server.there.kernel.faults.is_to_come(call):
+                return
     raise AssertionError("the story has no end")

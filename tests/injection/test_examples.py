@@ -1,0 +1,71 @@
+"""Deaths and errors that have been survived by nobody once."""
+
+import errno
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.injection.outcome import assert_goes_on, assert_stops, supervisor_of
+from tests.injection.stories import STORIES, started, tell
+from tests.injection.tracing import Fault, traced
+from tests.support.handlers import HANDLERS, answers
+from tests.support.server import read_line, wait_until
+from tests.support.succession import SAYS_PID, ask_for_upgrade
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+@pytest.mark.parametrize("story", ["reload", "upgrade"])
+def test_a_death_at_a_close(story: str, number: int, tmp_path: Path) -> None:
+    """In a rollout, what the books still name may be closed by then."""
+    kind = ("--handler", f"{HANDLERS}/waiting.py:handle")
+    with started(["--keep", "--drain-timeout", "2s", *kind]) as server, server.connect() as client:
+        read_line(client)
+        supervisor = supervisor_of(server, keep=True)
+        if story == "upgrade":
+            # The rollout is what counts, which the next supervisor does.
+            assert ask_for_upgrade(server)["event"] == "upgraded"
+            supervisor = supervisor_of(server, keep=True)
+        tell(
+            STORIES["reload"], server, supervisor, supervisor, Fault("close", number, None).options, tmp_path / "calls"
+        )
+        assert_goes_on(server, client, keep=True)
+        client.close()
+        assert_stops(server, keep=True)
+
+
+@pytest.mark.parametrize("error", [errno.ENOBUFS, errno.ENOMEM], ids=errno.errorcode.get)
+def test_a_spawner_that_was_not_heard_once(error: int, tmp_path: Path) -> None:
+    options = Fault("recvfrom", 1, error).options
+    with (
+        started(["--max-lifetime", "2s", "--drain-timeout", "100ms", *SAYS_PID]) as server,
+        traced([server.pid], options, tmp_path / "calls"),
+    ):
+        with server.connect() as client:
+            read_line(client)
+            assert client.recv(1) == b""
+        with server.connect() as another:
+            read_line(another)
+            os.kill(server.pid, signal.SIGTERM)
+            assert another.recv(1) == b""
+            assert server.wait() == 0
+
+
+def test_the_log_of_children_that_cannot_be_watched(tmp_path: Path) -> None:
+    arguments = ["--", "sh", "-c", "echo $$; echo said >&2; exec cat"]
+    with started(arguments) as server, server.connect() as client:
+        read_line(client)
+        fault = "inject=epoll_ctl:error=ENOSPC:when=1..6"
+        with traced([server.pid], ["-e", "trace=epoll_ctl", "-e", fault], tmp_path / "calls"):
+            server.signal(signal.SIGHUP)
+            server.wait_for_event("reloaded")
+            with server.connect() as another:
+                read_line(another)
+                assert answers(another)
+        wait_until(lambda: len(server.events("stderr")) == 2)
+        assert answers(client)
+        client.close()
+        assert_stops(server, keep=False)
