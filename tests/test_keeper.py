@@ -331,6 +331,7 @@ def test_a_supervisor_that_was_short_of_descriptors_is_followed_by_another() -> 
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (descriptors(supervisor), 1024))
         kill_supervisor(server)
         assert answers(client)
+        resource.prlimit(supervisor_of(server), resource.RLIMIT_NOFILE, (1024, 1024))
         with server.connect() as another:
             read_line(another)
 
