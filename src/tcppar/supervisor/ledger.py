@@ -180,7 +180,7 @@ class Ledger:
         descriptor = new_books()
         try:
             return cls(descriptor)
-        except OSError:
+        except (OSError, SystemRefused):
             os.close(descriptor)
             raise
 
