@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +265,17 @@ def test_an_upgrade_that_is_short_of_descriptors_changes_nothing(serve: Serve) -
             wait_until(lambda: descriptors(server.pid) <= before)
             assert answers(client)
     assert [server.stop(), server.noise] == [0, []]
+
+
+@pytest.mark.parametrize("options", [[], ["--keep"]], ids=["alone", "kept"])
+def test_more_connections_than_the_given_limit_are_no_hindrance(options: list[str]) -> None:
+    limited = ("sh", "-c", 'ulimit -Sn 48; exec "$@"', "sh")
+    with Server("127.0.0.1:0", *options, *SAYS_PID, wrapper=limited) as server, ExitStack() as stack:
+        clients = [stack.enter_context(server.connect()) for _ in range(80)]
+        for client in clients:
+            read_line(client)
+        upgrade(server)
+        assert all(answers(client) for client in clients)
 
 
 def test_the_command_takes_either_process_of_a_server_with_a_keeper() -> None:

@@ -5,10 +5,10 @@ The soft limit is often 1,024 where the hard one is a hundred times that: for th
 which ours do not.
 """
 
+import os
 import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 
+_GIVEN = "TCPPAR_GIVEN_DESCRIPTORS"
 _given: list[tuple[int, int]] = []
 
 
@@ -16,22 +16,33 @@ def raise_own() -> None:
     """Raise the soft limit to the hard one. The limit that was given is kept for others."""
     if not _given:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        before = os.environ.pop(_GIVEN, "")
+        if before.isascii() and before.isdigit():
+            soft = min(int(before), soft)
         _given.append((soft, hard))
         _set(hard, hard)
 
 
-@contextmanager
-def as_given() -> Iterator[None]:
-    """While it lasts, the limit is the one that was given: for a process or a program that is started."""
-    if not _given:
-        yield
-        return
-    soft, hard = _given[0]
-    _set(soft, hard)
-    try:
-        yield
-    finally:
-        _set(hard, hard)
+def handed_on() -> dict[str, str]:
+    """The variable that tells a program which takes our place what limit was given.
+
+    It crosses its exec with ours: of the descriptors that come with it more can be open than the given one allows, and
+    then it could open no file to begin with.
+    """
+    return {_GIVEN: str(_given[0][0])} if _given else {}
+
+
+def give(pid: int) -> None:
+    """Let a process that we have just started have the limit that was given, where one can set another's (prlimit(2)).
+
+    Not before its start: what is made for it can have numbers beyond the given limit, and posix_spawn(3) would refuse
+    them.
+    """
+    if _given and hasattr(resource, "prlimit"):
+        try:
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, _given[0])
+        except (OSError, ValueError):
+            pass  # it has ended already; or ours will do
 
 
 def _set(soft: int, hard: int) -> None:

@@ -141,19 +141,20 @@ def start(channel: int, stderr: int, plan: ChildPlan, features: Features) -> int
         plan: what the spawner will be told. On it depends which one is started.
     """
     lean = _can_be_lean(plan, features)
-    with descriptor_limit.as_given():
-        return os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-I", "-S", "-c", _LEAN_BOOTSTRAP if lean else _BOOTSTRAP, *_FOLDERS],
-            os.environ | _LEAN_ENVIRONMENT if lean else os.environ,
-            file_actions=(
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-                (os.POSIX_SPAWN_DUP2, stderr, 2),
-                (os.POSIX_SPAWN_DUP2, channel, CHANNEL_DESCRIPTOR),
-            ),
-            # Its own session: what is typed at the terminal is for the supervisor alone, and so is the terminal.
-            setsid=True,
-            setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
-            setsigmask=(),
-        )
+    pid = os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-I", "-S", "-c", _LEAN_BOOTSTRAP if lean else _BOOTSTRAP, *_FOLDERS],
+        os.environ | _LEAN_ENVIRONMENT if lean else os.environ,
+        file_actions=(
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+            (os.POSIX_SPAWN_DUP2, stderr, 2),
+            (os.POSIX_SPAWN_DUP2, channel, CHANNEL_DESCRIPTOR),
+        ),
+        # Its own session: what is typed at the terminal is for the supervisor alone, and so is the terminal.
+        setsid=True,
+        setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
+        setsigmask=(),
+    )
+    descriptor_limit.give(pid)
+    return pid

@@ -83,7 +83,7 @@ def ensure_room() -> None:
     Raises:
         OSError: there are too few.
     """
-    with descriptor_limit.as_given(), ExitStack() as stack:
+    with ExitStack() as stack:
         for _ in range(_NEEDED_DESCRIPTORS):
             stack.callback(os.close, os.dup(_LAST_STANDARD))
 
@@ -104,7 +104,7 @@ def replace_program(left: Left, caught: set[signal.Signals]) -> None:
     Raises:
         OSError: it cannot be run; everything is as before.
     """
-    environment = os.environ | {HERITAGE: str(left)}
+    environment = os.environ | {HERITAGE: str(left)} | descriptor_limit.handed_on()
     # Between the end of our handlers and the start of its, they wait.
     ensure_room()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, caught)
@@ -115,8 +115,7 @@ def replace_program(left: Left, caught: set[signal.Signals]) -> None:
             if number > _LAST_STANDARD and not os.get_inheritable(number):
                 os.set_inheritable(number, True)
                 crossing.append(number)
-        with descriptor_limit.as_given():
-            os.execve(sys.executable, command(), environment)
+        os.execve(sys.executable, command(), environment)
     finally:
         for number in crossing:
             os.set_inheritable(number, False)
@@ -208,21 +207,20 @@ class Upgrade:
 
 
 def _start_trial(ledger: int, writer: int) -> int:
-    with descriptor_limit.as_given():
-        return os.posix_spawn(
-            sys.executable,
-            command(),
-            os.environ | {TRIAL: str(_PASSED)},
-            file_actions=(
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, ledger, _PASSED),
-                (os.POSIX_SPAWN_DUP2, writer, 1),
-                (os.POSIX_SPAWN_DUP2, writer, 2),
-            ),
-            setsid=True,
-            setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
-            setsigmask=(),
-        )
+    return os.posix_spawn(
+        sys.executable,
+        command(),
+        os.environ | {TRIAL: str(_PASSED)} | descriptor_limit.handed_on(),
+        file_actions=(
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, ledger, _PASSED),
+            (os.POSIX_SPAWN_DUP2, writer, 1),
+            (os.POSIX_SPAWN_DUP2, writer, 2),
+        ),
+        setsid=True,
+        setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
+        setsigmask=(),
+    )
 
 
 class _Trial:
