@@ -118,8 +118,8 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     max_lifetime: Annotated[
         Duration | None,
         Meta(
-            description="How long a connection may last. Then its process group gets SIGTERM and, after "
-            "kill_timeout, SIGKILL. Unset: without limit."
+            description="How long a connection may last. Then its processes get SIGTERM and, after kill_timeout, "
+            "SIGKILL. Unset: without limit."
         ),
     ] = None
     idle_timeout: Annotated[
@@ -149,7 +149,7 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Duration, Meta(description="How long a stop waits for children to finish by themselves before SIGTERM.")
     ] = Duration(30)
     kill_timeout: Annotated[
-        Duration, Meta(description="How long a child's process group has after SIGTERM before SIGKILL.")
+        Duration, Meta(description="How long a connection's processes have after SIGTERM before SIGKILL.")
     ] = Duration(5)
     user: Annotated[str | None, Meta(description="User, by name or number, that children run as. Needs root.")] = None
     group: Annotated[
