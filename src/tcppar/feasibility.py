@@ -89,7 +89,11 @@ def _unusable_handler(settings: ServiceSettings, given: Mapping[str, Any]) -> li
         if given.get(name)
     )
     if settings.mode is HandlerMode.POOL:
-        found.extend(f'{name}: is for mode = "fork": a pool has one spawner' for name in _OF_SPAWNERS if name in given)
+        found.extend(
+            f'{name}: is for mode = "fork": a pool has one spawner'
+            for name in _OF_SPAWNERS
+            if name in given and given[name] != 1
+        )
     else:
         found.extend(f'{name}: is for mode = "pool"' for name in _OF_A_POOL if name in given)
     return found

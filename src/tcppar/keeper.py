@@ -137,18 +137,26 @@ class Keeper:
             return found
         self._supervisor = pid
         # The one before may have died before it could obey.
-        for number in (*self._stops, *self._to_pass_on):
-            _send(pid, number)
-        self._to_pass_on.clear()
+        self._to_pass_on[:0] = self._stops
+        self._pass_on()
         return None
+
+    def _pass_on(self) -> None:
+        """What could not be sent is tried again: a stop that was lost would have to be made by force."""
+        self._to_pass_on = [number for number in self._to_pass_on if not _send(self._supervisor, number)]
 
     def _watch(self) -> None:
         """Until the supervisor has ended. One that has not obeyed a stop in time is killed."""
         while self._supervisor:
-            if not self._take_signal(self._stop_due_at):
+            again_at = time.monotonic() + _LOOK if self._to_pass_on else math.inf
+            if self._take_signal(min(self._stop_due_at, again_at)):
+                continue
+            if time.monotonic() >= self._stop_due_at:
                 _send(self._supervisor, signal.SIGKILL)
                 self._failures = _LAST_TRIES
                 self._stop_due_at = math.inf
+            else:
+                self._pass_on()
 
     def _take_signal(self, deadline: float) -> bool:
         """Wait for a signal, and do what it asks for; False if there was none until then."""
@@ -168,7 +176,8 @@ class Keeper:
         if not self._supervisor:
             self._to_pass_on += () if number in _STOPS else (number,)
         elif info.si_code != _SI_KERNEL:  # what is typed at the terminal has come to the supervisor too
-            _send(self._supervisor, number)
+            self._to_pass_on.append(number)
+            self._pass_on()
         return True
 
     def _note_stop(self, number: Signals) -> None:
@@ -259,12 +268,13 @@ class Keeper:
                 self._take_signal(time.monotonic() + _LOOK)
 
 
-def _send(pid: int, number: int) -> None:
-    """Send a signal to a child, which is not reaped, so that the number is still its own."""
+def _send(pid: int, number: int) -> bool:
+    """Send a signal to a child that is not reaped, so that the number is its own; False if something forbids it."""
     try:
         os.kill(pid, number)
     except OSError:
-        pass  # something forbids it; a stop that is not obeyed for that is ours to see through
+        return False
+    return True
 
 
 def _take_signals() -> None:
