@@ -62,7 +62,7 @@ class Attempt:
         """Note what it says."""
         if self.attack.reads:
             with contextlib.suppress(OSError):
-                self._data += self.client.recv(65536, socket.MSG_DONTWAIT)
+                self._data += self.client.recv(65536)
 
     @property
     def heard(self) -> list[str]:
@@ -173,6 +173,7 @@ class Arena:
             greeting = Greeting.read(read_line(client).encode() + b"\n")
             assert greeting is not None
             client.sendall(ORDER + f"{attack.name} {self._facts(greeting, address[1])}\n".encode())
+            client.setblocking(False)
         except BaseException:
             client.close()
             raise
