@@ -19,6 +19,7 @@ MARGIN = 1.5
 """How much later than its settings say an end may be, in seconds: the machine has other work."""
 
 _PAUSE = 0.02
+_LEAST = 0.5
 _GLANCE = 0.2
 _MOST_TIME = 0.5
 _MOST_GROWTH = 48 << 20
@@ -83,7 +84,8 @@ def _leave_nothing(arena: Arena, attempts: list[Attempt]) -> Iterator[str]:
     idle = {attempt.greeting.pid for attempt in attempts if attempt.attack.stays}
     if not any(attempt.attack.leaves for attempt in attempts):
         # Looked for twice: one that forks and ends all the time can slip through a look.
-        while (left := arena.left(pids - idle) or arena.left(pids - idle)) and time.monotonic() < _limit(attempts):
+        limit = max(_limit(attempts), time.monotonic() + _LEAST)
+        while (left := arena.left(pids - idle) or arena.left(pids - idle)) and time.monotonic() < limit:
             time.sleep(_PAUSE)
         if left:
             yield f"{len(left)} processes are left: {[names_of(pid) for pid in left[:10]]}"

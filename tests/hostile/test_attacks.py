@@ -15,7 +15,7 @@ from tests.hostile.attacker import channel, every, reports
 from tests.hostile.attacker.base import TABLE, Attack, Mode
 from tests.hostile.services import users
 
-_AT_ONCE = 1 if os.environ.get("TCPPAR_HOSTILE_EACH") == "1" else 8
+_AT_ONCE = 1 if os.environ.get("TCPPAR_HOSTILE_EACH") == "1" else 12
 
 
 def _groups(attacks: list[Attack]) -> Iterator[list[Attack]]:

@@ -66,7 +66,7 @@ def modules_in_its_folder(me: Me) -> None:
     me.say("done")
 
 
-@attack(HANDLERS, "Its traceback is in the log.")
+@attack(HANDLERS, "Its traceback is in the log.", stays=True)
 def an_exception(me: Me) -> None:
     """A handler raises, so that whatever is imported late for its traceback is imported."""
     raise ValueError("as it was asked to")
@@ -89,7 +89,7 @@ def back_to_root(me: Me) -> None:
     me.must_not_get("another root folder", lambda: os.chroot("/"))
 
 
-@attack(EVERY, "The next ones find the folder as it is, and are served, for nothing is read from it.")
+@attack(EVERY, "The next ones find the folder as it is, and are served, for nothing is read from it.", alone=True)
 def its_folder_closed(me: Me) -> None:
     """A child takes all rights from its working directory, and gives them back."""
     folder = os.open(".", os.O_RDONLY)

@@ -60,7 +60,7 @@ def inside_the_supervisor(me: Me) -> None:
     _attempts(me, "the first process", me.facts["first"])
 
 
-@attack(EVERY, "The system refuses it, for a spawner is not dumpable.")
+@attack(EVERY, "The system refuses it, for who has become another user is not dumpable.", another_user=True)
 def inside_the_spawner(me: Me) -> None:
     """A child traces its spawner, and takes its memory and descriptors."""
     _attempts(me, "the spawner", os.getppid())
@@ -72,7 +72,7 @@ def inside_another_service(me: Me) -> None:
     _attempts(me, "the other", me.facts["other"])
 
 
-@attack(HANDLERS, "The system refuses it, for handlers' processes are not dumpable.")
+@attack(HANDLERS, "The system refuses it, for who has become another user is not dumpable.", another_user=True)
 def inside_a_sibling(me: Me) -> None:
     """A child traces the other handlers' processes of its service, and takes their connections."""
     for pid in me.siblings()[:4]:
