@@ -99,7 +99,9 @@ def send(process: Process, number: int, *, to_group: bool = False) -> bool:
         now = look(process.pid)
         if now is None or now.started != process.started or not now.lives:
             return False
-        return (to_group and _signal(descriptor, number, _TO_GROUP)) or _signal(descriptor, number, 0)
+        grouped = to_group and _signal(descriptor, number, _TO_GROUP)
+        # One that has left its group, which only a leader of no session can do, is not reached by that.
+        return (grouped and now.group == now.pid) or _signal(descriptor, number, 0) or grouped
     finally:
         os.close(descriptor)
 

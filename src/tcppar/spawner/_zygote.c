@@ -183,8 +183,9 @@ static void reap(void) {
         self.found_at = time;
 }
 
-/* In a child: leave all that is the spawner's. */
-static void become_child(void) {
+/* In a child: leave all that is the spawner's. A worker has a process group of its own and no session: see `start` in
+ * supervisor/spawner_process.py. */
+static void become_child(bool works) {
     struct sigaction default_action = {.sa_handler = SIG_DFL};
     PyOS_AfterFork_Child();
     close(self.channel);
@@ -193,7 +194,10 @@ static void become_child(void) {
     close_passed(&self.inbox.passed);
     if (self.score.descriptor >= 0)
         close(self.score.descriptor);
-    setsid();
+    if (works)
+        setpgid(0, 0);
+    else
+        setsid();
     sigaction(SIGCHLD, &default_action, NULL);
     sigprocmask(SIG_SETMASK, &self.waiting_mask, NULL);
 }
@@ -231,7 +235,7 @@ static enum role make_spare(int *descriptor) {
     }
     pid_t pid = fork_child();
     if (pid == 0) {
-        become_child();
+        become_child(false);
         close(ends[0]);
         *descriptor = ends[1];
         return SPARE;
@@ -256,13 +260,13 @@ static bool pass_on(int channel, const unsigned char *order, size_t size, const 
 }
 
 /* Give a connection to a spare child, or fork one for it; or a worker, with its channel. */
-static enum role give(const unsigned char *order, size_t size, const int *came, long long number, long long attempt) {
+static enum role give(const unsigned char *data, size_t size, const int *came, const struct order *order) {
     double started = now();
     pid_t pid = -1;
     int error = ENOMEM;
     if (has_room_for_child()) {
         while (self.spare_count > 0 && pid < 0) {
-            if (pass_on(self.spares[0].channel, order, size, came))
+            if (pass_on(self.spares[0].channel, data, size, came))
                 pid = self.spares[0].pid;
             drop_spare(0); /* used; or somebody has killed it */
         }
@@ -271,17 +275,17 @@ static enum role give(const unsigned char *order, size_t size, const int *came, 
             error = errno;
         }
         if (pid == 0) {
-            become_child();
+            become_child(order->tag == HIRE);
             take_log(came);
             return CHILD;
         }
         prepare_in(0.0);
     }
     if (pid < 0) {
-        report_busy(outbox(), number, error, "spawn", attempt);
+        report_busy(outbox(), order->number, error, "spawn", order->attempt);
     } else {
-        add_child(number, pid);
-        report_taken(outbox(), number, pid, now() - started);
+        add_child(order->number, pid);
+        report_taken(outbox(), order->number, pid, now() - started);
     }
     return SPAWNER;
 }
@@ -294,7 +298,7 @@ static enum role obey_with(const unsigned char *data, size_t size, int *descript
         report_busy(outbox(), order->number, EMFILE, "recvmsg", order->attempt);
         return SPAWNER;
     }
-    enum role role = give(data, size, came, order->number, order->attempt);
+    enum role role = give(data, size, came, order);
     if (role == SPAWNER)
         for (int i = 0; i < self.expected; i++)
             close(came[i]);

@@ -15,7 +15,25 @@ def leave_servers_things() -> None:
     """Close what whoever started the server left open, and give signals their defaults: neither is for our children."""
     os.closerange(CHANNEL_DESCRIPTOR + 1, _BEYOND_ANY_DESCRIPTOR)
     os.set_inheritable(CHANNEL_DESCRIPTOR, False)
+    _leave_terminal()
     sandbox.default_signals()
+
+
+def _leave_terminal() -> None:
+    """Have no controlling terminal, as those who are forked from us: so nobody can type into it (TIOCSTI), or is stopped
+    for reading it (tty_ioctl(4), TIOCNOTTY). A leader of a session of its own has none already.
+    """
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return
+    import fcntl  # only where there is a terminal, and not in each process that is forked from us
+    import termios
+
+    try:
+        fcntl.ioctl(terminal, termios.TIOCNOTTY)
+    finally:
+        os.close(terminal)
 
 
 def become_handlers_home(environment: dict[bytes, bytes]) -> None:

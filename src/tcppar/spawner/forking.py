@@ -72,7 +72,7 @@ class ForkLauncher:
             handler.watch_imports(_Said().is_first)
 
     def launch(self, descriptor: int, order: Offer | Hire, log: int | None) -> int:
-        """Give a connection to a process, or make a worker; its process id, also that of its session and process group.
+        """Give a connection to a process, or make a worker; its process id, which is also its process group.
 
         Args:
             log: where its descriptors 1 and 2 are to lead; None for where ours do.
@@ -81,8 +81,8 @@ class ForkLauncher:
             OSError: no process could be made.
         """
         if isinstance(order, Hire):
-            return self._fork(log, self._work, descriptor, order)
-        return self._fork(log, self._converse, descriptor, order)
+            return self._fork(log, _lead_group, self._work, descriptor, order)
+        return self._fork(log, os.setsid, self._converse, descriptor, order)
 
     def clean_up(self, number: int) -> None:
         """Nothing was made for a connection beside its process."""
@@ -95,11 +95,11 @@ class ForkLauncher:
 
     # In the child.
 
-    def _begin(self, log: int | None, life: Callable[..., int], *given: Any) -> int:
+    def _begin(self, log: int | None, lead: Callable[[], object], life: Callable[..., int], *given: Any) -> int:
         signal.set_wakeup_fd(-1)
         for shared in self._shared:
             os.close(shared)
-        os.setsid()
+        lead()
         if log is not None:
             os.dup2(log, 1)  # where a handler prints to
             os.dup2(log, 2)
@@ -138,6 +138,11 @@ class _Said:
             return False
         self._page[len(known) : len(known) + len(line)] = line
         return True
+
+
+def _lead_group() -> None:
+    """Workers have groups of their own and no sessions: see `start` in supervisor/spawner_process.py."""
+    os.setpgid(0, 0)
 
 
 class _ChannelLine:

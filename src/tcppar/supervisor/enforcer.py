@@ -303,7 +303,7 @@ class _Search:
         if orphan.pid in self._family.orphans:
             return False  # it is known whose
         leader = ending.leader
-        if leader is not None and orphan.session == leader.pid:
+        if leader is not None and leader.pid in (orphan.session, orphan.group):
             # Its number can be another's by now, who may have made a session of its own.
             now = self._seen.get(leader.pid)
             return now is None or now.started == leader.started
