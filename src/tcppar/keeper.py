@@ -282,7 +282,7 @@ def _take_signals() -> None:
     system reaps children itself, and tells nobody of their end (wait(2)).
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
-    for number in IGNORED:
+    for number in (*IGNORED, Signals.SIGALRM):  # that one a supervisor catches, for its own sake
         signal.signal(number, signal.SIG_IGN)
     for number in PASSED_ON:
         # Never called; but whoever looks sees that such a signal does not end us, which the mask does not show while

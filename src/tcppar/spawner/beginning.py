@@ -20,7 +20,7 @@ def leave_servers_things() -> None:
 
 
 def _leave_terminal() -> None:
-    """Have no controlling terminal, as those who are forked from us: so nobody can type into it (TIOCSTI), or is stopped
+    """Have no controlling terminal, as those who are forked from us: nobody can type into it (TIOCSTI), or is stopped
     for reading it (tty_ioctl(4), TIOCNOTTY). A leader of a session of its own has none already.
     """
     try:
