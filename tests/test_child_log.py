@@ -74,6 +74,26 @@ def test_the_end_of_ones_descriptor_2_is_nobody_elses(server: Server, deed: str)
     ids_of(server, "later")
 
 
+LOCKED = """
+import os, signal, socket, time
+silent, other = socket.socketpair()
+if os.fork() == 0:
+    os.setsid(), os.close(0), os.close(1)
+    signal.alarm(10)
+    os.splice(silent.fileno(), 2, 4096)
+    os._exit(0)
+time.sleep(0.2)
+"""
+
+
+def test_whoever_holds_its_descriptor_2_in_a_call_holds_nobody_up(server: Server, tmp_path: Path) -> None:
+    """In a pipe, a splice that waits locks out every read, FIONREAD and close of the other end, for ever."""
+    (program := tmp_path / "locked.py").write_text(LOCKED)
+    assert run(server, f"exec {sys.executable} {program}") == ""
+    server.wait_for_event("end", patience=5)
+    assert run(server, "echo served") == "served\n"
+
+
 class SlowLog:
     """Reads a server's log no faster than 100 kilobytes a second."""
 
@@ -266,7 +286,7 @@ def core() -> Iterator[Core]:
 
 def leave_behind(logs: ChildLogs, number: int) -> int:
     """A log of a conversation that is over, which a process still has; its end."""
-    reader, writer = logs.pipe()
+    reader, writer = logs.pair()
     os.write(writer, b"%d\n" % number)
     logs.follow_left_behind(PipeRecord(reader, inode_of(reader), "service", f"prefix-{number}", 7))
     return writer

@@ -184,7 +184,7 @@ class SimulatedChannel:
 
 
 def pipe(kernel: Kernel) -> tuple[int, int]:
-    """In the place of `tcppar.net.calls.Pipe`."""
+    """In the place of `tcppar.net.calls.LogPair`."""
     kernel.tick()
     kernel.faults.meet(Call.PIPE)
     reader = Pipe()

@@ -41,7 +41,6 @@ from tests.simulation.processes import Trial, start_spawner
 _NO_USAGE = SimpleNamespace(ru_utime=0.0, ru_stime=0.0, ru_maxrss=0)
 _USES_OS = (
     child_log,
-    child_logs,
     core,
     enforcer,
     heritage,
@@ -206,7 +205,9 @@ def installed(kernel: Kernel, network: Network) -> Iterator[None]:
         put(channels, "pair", partial(pair, kernel))
         put(channels, "taken_up", partial(_taken_up, kernel))
         put(taker, "Channel", partial(_channel, kernel))
-        put(child_logs, "calls", SimpleNamespace(of=lambda features: SimpleNamespace(pipe=partial(pipe, kernel))))
+        of_logs = SimpleNamespace(log_pair=partial(pipe, kernel), read_log=simulated_os.read)
+        put(child_logs, "calls", SimpleNamespace(of=lambda features: of_logs))
+        put(child_log.ChildLog, "_throw_away", lambda log, reader: None)
         put(child_log, "_unread", partial(_unread, kernel))
         put(listeners, "taken_up", partial(_listener_taken_up, network, kernel))
         put(

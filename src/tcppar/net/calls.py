@@ -30,6 +30,9 @@ LENGTH = 4
 READ_SIZE = 65536
 """The most that is read at once."""
 
+# Of Linux 6.16 (asm-generic/socket.h): whether descriptors can be sent to a Unix socket.
+_SO_PASSRIGHTS = 83
+
 # How long a close that would wait does so at the most, in seconds.
 _TICK = 0.001
 _DESCRIPTOR_SIZE = 4
@@ -84,16 +87,31 @@ class Receive(Protocol):
     def __call__(self, end: socket.socket, most: int, /) -> tuple[bytes, list[int]]: ...
 
 
-class Pipe(Protocol):
-    """Makes a pipe: the end to read, which does not wait, and the end to write, which does; both closed on exec.
+class LogPair(Protocol):
+    """Makes what a child's log goes through: the end to read, which does not wait, and the end to write, which does;
+    both closed on exec.
 
-    Each end has file status flags of its own: whoever gets the one cannot change those of the other.
+    It is a pair of sockets, and no pipe. Whoever has one end of a pipe can hold its lock for as long as he likes, by a
+    splice(2) to it from something from which nothing comes; and every read(2), FIONREAD and close(2) of the other end
+    then waits for him, whatever its flags, and cannot even be killed. Sockets of a pair have no lock in common while
+    one of them waits.
 
     Raises:
-        OSError: as pipe(2).
+        OSError: as socketpair(2).
     """
 
     def __call__(self) -> tuple[int, int]: ...
+
+
+class ReadLog(Protocol):
+    """Reads what is there of a log, so many bytes at the most. Descriptors that came along are closed, as by Read.
+
+    Raises:
+        BlockingIOError: nothing is there.
+        OSError: as recv(2); ENOTSOCK for a pipe, which former versions have made.
+    """
+
+    def __call__(self, reader: int, most: int, /) -> bytes: ...
 
 
 class Accept(Protocol):
@@ -149,7 +167,8 @@ class Calls(NamedTuple):
     send: Send
     read: Read
     receive: Receive
-    pipe: Pipe
+    log_pair: LogPair
+    read_log: ReadLog
     accept: Accept
     look: Look
     close_shared: CloseShared
@@ -208,10 +227,26 @@ def _receive(end: socket.socket, most: int) -> tuple[bytes, list[int]]:
     return data, descriptors
 
 
-def _pipe() -> tuple[int, int]:
-    reader, writer = os.pipe()
-    os.set_blocking(reader, False)
-    return reader, writer
+def _log_pair() -> tuple[int, int]:
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    ours.setblocking(False)
+    ours.shutdown(socket.SHUT_WR)
+    refuse_descriptors(ours)
+    return ours.detach(), its.detach()
+
+
+def refuse_descriptors(end: socket.socket) -> None:
+    """Have none sent to a Unix socket, where the system can forbid it."""
+    if sys.platform == "linux":
+        try:
+            end.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
+        except OSError:
+            pass  # an older kernel: those that come are closed when they are read (`Read`)
+
+
+def _read_log(reader: int, most: int) -> bytes:
+    with socket_of(reader) as view:
+        return _read(view, socket.MSG_DONTWAIT, most)
 
 
 def _accept(listener: socket.socket, local: bool, queued: bool) -> tuple[int, str, int, str | None, float | None]:
@@ -256,13 +291,20 @@ def _interrupt(number: int, frame: object) -> None:
     """It only has to be there."""
 
 
-PLAIN = Calls(_send, _read, _receive, _pipe, _accept, _look, _close_shared, _catch_alarm)
+PLAIN = Calls(_send, _read, _receive, _log_pair, _read_log, _accept, _look, _close_shared, _catch_alarm)
+
+
+def _compiled_read_log(reader: int, most: int) -> bytes:
+    return _calls.read(reader, socket.MSG_DONTWAIT, most)
+
+
 COMPILED = (
     Calls(
         _calls.send,
         _calls.read,
         _calls.receive,
-        _calls.pipe,
+        _calls.log_pair,
+        _compiled_read_log,
         _calls.accept,
         _calls.look,
         _calls.close_shared,

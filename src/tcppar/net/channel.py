@@ -12,7 +12,6 @@ import fcntl
 import os
 import select
 import socket
-import sys
 import termios
 from array import array
 from typing import Generic, TypeVar
@@ -20,7 +19,7 @@ from typing import Generic, TypeVar
 from msgspec import DecodeError
 from msgspec.msgpack import Decoder, Encoder
 
-from tcppar.net.calls import LENGTH, READ_SIZE, Calls
+from tcppar.net.calls import LENGTH, READ_SIZE, Calls, refuse_descriptors
 
 # A plan with the largest environment that a system takes (2 MB on Linux) is far below.
 LARGEST_FRAME = 1 << 24
@@ -36,16 +35,12 @@ class NotAFrame(ChannelClosed):
     """What the other side sends is not of our making: there is no more use in the channel."""
 
 
-# Of Linux 6.16 (asm-generic/socket.h): whether descriptors can be sent to a Unix socket.
-_SO_PASSRIGHTS = 83
-
-
 def pair() -> tuple[socket.socket, socket.socket]:
     """A new channel's two ends, both closed on exec: the supervisor's, to which no descriptor can be sent where the
     system can forbid it, and the other.
     """
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    _refuse_descriptors(ours)
+    refuse_descriptors(ours)
     return ours, its
 
 
@@ -53,16 +48,8 @@ def taken_up(descriptor: int) -> socket.socket:
     """The supervisor's end of a channel that another process, or program, has made."""
     end = socket.socket(fileno=descriptor)
     end.setblocking(False)
-    _refuse_descriptors(end)
+    refuse_descriptors(end)
     return end
-
-
-def _refuse_descriptors(end: socket.socket) -> None:
-    if sys.platform == "linux":
-        try:
-            end.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
-        except OSError:
-            pass  # an older kernel: those that come are closed when they are read (`calls.Read`)
 
 
 class Channel(Generic[Received]):

@@ -1,12 +1,14 @@
 """What children write to descriptor 2, made into records.
 
-Each connection's child has a pipe of its own, so has each worker, and each spawner for its own words. So a line is
-known by the pipe that it comes from; what one does with its end, another does not notice; and who writes more than the
-log takes waits alone.
+Each connection's child has a pair of sockets of its own, so has each worker, and each spawner for its own words. So a
+line is known by where it comes from; what one does with its end, another does not notice; and who writes more than the
+log takes waits alone. Why no pipe: see `calls.LogPair`.
 """
 
+import errno
 import fcntl
 import os
+import socket
 import termios
 from array import array
 from collections import deque
@@ -14,6 +16,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from tcppar.events import ChildOutput
+from tcppar.net import calls
+from tcppar.net.platform import socket_of
 from tcppar.supervisor.heritage import PipeRecord, inode_of
 
 if TYPE_CHECKING:
@@ -44,13 +48,13 @@ class Writer(Protocol):
 
 
 class ChildLog:
-    """The reader of one pipe.
+    """The reader of one.
 
     Args:
         logs: what it is one of.
         service: the service's name.
         reader: the end that is read; it does not wait.
-        whose: the process that writes; its children may have the pipe too.
+        whose: the process that writes; its children may have the other end too.
         id: of the connection that the lines belong to; None for none.
         comes_first: whether it is read before other sources: what a worker wrote for a connection, before it is read
             that this has ended.
@@ -172,7 +176,7 @@ class ChildLog:
     def _read(self) -> int:
         """Read a piece; its size."""
         try:
-            data = os.read(self._reader, _PIECE)
+            data = self._read_piece()
         except BlockingIOError:
             return 0
         except OSError:
@@ -180,8 +184,16 @@ class ChildLog:
         self._text += data
         if not data:
             self._tell_rest(len(self._text))
-            self.close()
+            self.close(read_to_end=True)
         return len(data)
+
+    def _read_piece(self) -> bytes:
+        try:
+            return self._logs.read(self._reader, _PIECE)
+        except OSError as error:
+            if error.errno != errno.ENOTSOCK:
+                raise
+            return os.read(self._reader, _PIECE)  # a pipe of a former version's, until whoever has it ends
 
     def _tell_lines(self) -> None:
         for _ in range(_MOST_LINES):
@@ -219,18 +231,31 @@ class ChildLog:
         """Read what is there, and no more."""
         due = self._told + len(self._text) + _unread(self._reader)
         while self.is_open and (self._can_tell or self._told + len(self._text) < due):
-            self.turn()
+            if self.turn() is Turn.DRAINED:
+                break  # what is there is not to be read: a byte out of band (MSG_OOB)
         if self.is_open:
             self._tell_rest(len(self._text))
             self.close()
 
-    def close(self) -> None:
+    def close(self, *, read_to_end: bool = False) -> None:
         """Read no more, whoever has the other end."""
         self.close_writer()
         reader = self._reader
         self._logs.forget(self)
         self._reader = -1
+        if not read_to_end:
+            self._throw_away(reader)
         os.close(reader)
+
+    def _throw_away(self, reader: int) -> None:
+        """Descriptors in it would be closed with it, which can take long: they are read, and no more can come."""
+        try:
+            with socket_of(reader) as view:
+                view.shutdown(socket.SHUT_RD)
+            while self._logs.read(reader, calls.READ_SIZE):
+                pass
+        except OSError:
+            pass  # nothing there, or a pipe
 
 
 def _unread(descriptor: int) -> int:

@@ -8,7 +8,6 @@ Those in the queue have a turn one after the other, so much in each pass of the 
 log is not read as fast as it is written. Who writes more than that waits, as for any reader.
 """
 
-import os
 from typing import TYPE_CHECKING
 
 from tcppar.events import ChildOutput, Fault
@@ -44,7 +43,8 @@ class ChildLogs:
 
     def __init__(self, core: "Core") -> None:
         self._core = core
-        self.pipe = calls.of(core.features).pipe
+        self.pair = calls.of(core.features).log_pair
+        self.read = calls.of(core.features).read_log
         self._open: set[ChildLog] = set()
         self._new: list[ChildLog] = []
         self._queue: dict[ChildLog, None] = {}
@@ -66,17 +66,10 @@ class ChildLogs:
         Raises:
             OSError: no descriptor is left.
         """
-        reader, writer = self.pipe()
-        identity = connection.service.config.identity
-        if identity is not None:
-            try:
-                os.fchown(writer, identity.uid, identity.gid)  # so that its child can open /dev/stderr
-            except OSError:
-                pass
-        self.take_up(connection, reader, writer)
+        self.take_up(connection, *self.pair())
 
     def take_up(self, connection: "Connection", reader: int, writer: int | None) -> None:
-        """Let a connection have a pipe that was made for it, perhaps by a supervisor before this one."""
+        """Let a connection have a pair that was made for it, perhaps by a supervisor before this one."""
         connection_id = self._core.id_of(connection.number)
         connection.log = log = ChildLog(self, connection.service.name, reader, connection, connection_id)
         log.writer, log.connection = writer, connection

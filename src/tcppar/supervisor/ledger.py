@@ -55,7 +55,7 @@ _TAKEN_AT = 8
 _FACTS_LENGTH = struct.Struct("<H")
 _FACTS_LENGTH_AT = 28
 _FACTS_AT = 30
-# Both ends of the log's pipe, each plus one, so that what was never written says that there is none: books of a former
+# Both ends of the log's pair, each plus one, so that what was never written says that there is none: books of a former
 # version have facts there at the most, of which only paths longer than any that are possible would reach so far.
 _LOG = struct.Struct("<ii")
 _LOG_AT = _SLOT_SIZE - _LOG.size
@@ -102,7 +102,7 @@ class Entry(Struct, frozen=True):
     Attributes:
         holder: the descriptor of the channel to whoever has it, or was asked; None for an orphan or one that waits.
         copy: the supervisor's own copy; None if it has none any more.
-        log: both ends of its log's pipe, the one that is read first; None for each that is not open.
+        log: both ends of its log's pair, the one that is read first; None for each that is not open.
     """
 
     slot: int
@@ -346,7 +346,7 @@ class Ledger:
         _HOLDER.pack_into(self._memory, _SLOTS_AT + connection.slot * _SLOT_SIZE + _HOLDER_AT, _NOBODY)
 
     def log_is(self, connection: "Connection", reader: int | None, writer: int | None) -> None:
-        """Which ends of its log's pipe are open. What is noted is open: it is noted after the one, before the other."""
+        """Which ends of its log's pair are open. What is noted is open: it is noted after the one, before the other."""
         ends = (0 if end is None else end + 1 for end in (reader, writer))
         _LOG.pack_into(self._memory, _SLOTS_AT + connection.slot * _SLOT_SIZE + _LOG_AT, *ends)
 

@@ -59,7 +59,7 @@ class Stage:
         return self._descriptors[number]
 
     def log(self, number: int, end: int) -> int:
-        """That of an end of a log's pipe: 0 is the one that is read."""
+        """That of an end of a log: 0 is the one that is read."""
         return self.descriptor(number, self._pipe[end])
 
     def pid(self, pid: int) -> int:

@@ -66,7 +66,7 @@ class SpawnerProcess(Taker):
         Raises:
             OSError: no process or no descriptor is left.
         """
-        reader, stderr = core.child_logs.pipe()
+        reader, stderr = core.child_logs.pair()
         try:
             spawner = cls.started(owner, core, plan, stderr)
         except OSError:

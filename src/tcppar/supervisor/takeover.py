@@ -221,9 +221,9 @@ class Takeover:
     def _take_up_log(self, connection: Connection, entry: Entry) -> None:
         """Our end of its log; and the other one, if nobody is known to have it."""
         reader, writer = entry.log
-        if reader is None or reader not in self._unclaimed or not (inode := _pipe_of(reader)):
+        if reader is None or reader not in self._unclaimed or not _may_be_log(reader):
             return
-        if writer not in self._unclaimed or _pipe_of(writer) != inode or connection.state is State.TAKEN:
+        if writer not in self._unclaimed or not _may_be_log(writer) or connection.state is State.TAKEN:
             writer = None
         self._unclaimed -= {reader, writer}
         self._core.child_logs.take_up(connection, reader, writer)
@@ -369,13 +369,13 @@ class Takeover:
         return False
 
 
-def _pipe_of(descriptor: int | None) -> int:
-    """The pipe that a descriptor is an end of, by its inode; 0 if it is none."""
+def _may_be_log(descriptor: int | None) -> bool:
+    """Whether it is open, and an end of a pair; or of a pipe, which former versions have made."""
     try:
-        status = os.fstat(-1 if descriptor is None else descriptor)
+        mode = os.fstat(-1 if descriptor is None else descriptor).st_mode
     except OSError:
-        return 0
-    return status.st_ino if stat.S_ISFIFO(status.st_mode) else 0
+        return False
+    return stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode)
 
 
 def _peer(endpoints: Endpoints) -> tuple[str, int]:

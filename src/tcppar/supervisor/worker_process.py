@@ -60,7 +60,7 @@ class WorkerProcess(Taker):
         Raises:
             OSError: no descriptor is left.
         """
-        log = core.child_logs.pipe() if spawner.passes_log else ()
+        log = core.child_logs.pair() if spawner.passes_log else ()
         try:
             ours, its = channels.pair()
         except OSError:

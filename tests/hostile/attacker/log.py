@@ -2,7 +2,9 @@
 
 import fcntl
 import os
+import signal
 import socket
+import struct
 import termios
 import time
 
@@ -98,6 +100,43 @@ def log_read(me: Me) -> None:
         except BlockingIOError:
             pass
         time.sleep(0.005)
+
+
+@attack(EVERY, "No call of the server on descriptor 2's other end waits for whoever has it.", leaves=True)
+def log_locked(me: Me) -> None:
+    """A child's daemon moves what never comes to descriptor 2 (splice): in a pipe, that locks out all others."""
+    silent, other = socket.socketpair()
+
+    def life() -> None:
+        os.setsid()
+        me.fork(lock)
+
+    def lock() -> None:
+        os.close(me.connection)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(3)
+        os.splice(silent.fileno(), 2, 4096)
+
+    os.waitpid(me.fork(life), 0)
+    time.sleep(0.1)
+    other.close()
+
+
+@attack(EVERY, "The byte is lost; nobody waits for it.")
+def a_byte_out_of_band(me: Me) -> None:
+    """A child sends bytes out of band on descriptor 2, as far as it is a socket, and holds it."""
+    for data in (b"a", b"bc", b"d\n", b"e"):
+        me.try_to(lambda data=data: _as_socket(2).send(data, socket.MSG_OOB | socket.MSG_DONTWAIT))  # type: ignore[misc]
+    me.hold()
+
+
+@attack(EVERY, "They are refused, or closed unseen, and no close of them waits.")
+def descriptors_on_the_log(me: Me) -> None:
+    """A child sends its connection, made to linger, on descriptor 2, as far as it is a socket, and ends."""
+    connection = socket.socket(fileno=os.dup(me.connection))
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 30))
+    me.try_to(lambda: socket.send_fds(_as_socket(2), [b"x\n"], [me.connection] * 8, socket.MSG_DONTWAIT))
+    me.say("done")
 
 
 @attack(EVERY, "Its end is told; the daemon's lines are read as long as it has the descriptor.", leaves=True)
