@@ -666,6 +666,17 @@ def test_a_change_of_a_module_that_the_handler_imports_is_noticed_too(serve: Ser
 
 
 @only_full
+def test_what_is_no_name_of_a_file_is_not_watched_and_ends_nobody(serve: Serve, source: Source) -> None:
+    """What the files are, the service's user says."""
+    odd = "import sys, types\nsys.modules['odd'] = odd = types.ModuleType('odd')\nodd.__file__ = '/odd\\0.py'\n"
+    source.write(odd + version("old"))
+    server = start_source(serve, source, "--reload", mode="fork")
+    source.write(odd + version("new"))
+    assert next_reload(server, 0)["event"] == "reloaded"
+    assert said_by(server) == "new"
+
+
+@only_full
 def test_without_being_asked_for_no_change_is_looked_for(serve: Serve, source: Source) -> None:
     server = start_source(serve, source, mode="fork")
     source.write(version("new"))

@@ -59,6 +59,6 @@ class SourceWatch:
 def _state(file: str) -> _State:
     try:
         found = os.stat(file)
-    except OSError:
-        return None
+    except (OSError, ValueError):
+        return None  # gone; or what a handler's processes say is no name of a file: it has a NUL, say
     return found.st_mtime_ns, found.st_size, found.st_ino
