@@ -5,8 +5,8 @@ nor its spawner, which runs as the same user and can be stopped, or lie. What is
 a spawner named is signalled if its parent is that spawner, or if it has come to us as an orphan and the service's user
 could have signalled it as well. From there on all processes are looked through, some at a time, for what belongs to it:
 its descendants, whatever groups or sessions they have gone to; what is left of its session; and orphans that have its
-connection's id in their environment or the connection itself open. They are noted, and looked for again, until none is
-left.
+connection's id in their environment or the connection itself open, if the service's user could have signalled them.
+They are noted, and looked for again, until none is left.
 """
 
 import os
@@ -51,6 +51,7 @@ class Family(Protocol):
     @property
     def orphans(self) -> dict[int, Connection]: ...
     def user_of(self, connection: Connection) -> int: ...
+    def may_be_of(self, connection: Connection, pid: int) -> bool: ...
     def give_up_holder(self, connection: Connection, reason: str) -> None: ...
 
 
@@ -161,7 +162,7 @@ class Enforcer:
             return process
         if process.parent not in self._family.adoptive_parents or process.pid in self._family.own_processes():
             return None
-        return process if self._family.user_of(connection) in processes.users_of(process.pid) else None
+        return process if self._family.may_be_of(connection, process.pid) else None
 
     def _tell_shortage(self, error: OSError) -> None:
         self._core.fault(("enforcer",), "signal a process", error.errno or 0, "tried again until it works")
@@ -309,7 +310,9 @@ class _Search:
             return now is None or now.started == leader.started
         connection = ending.connection
         variable = f"TCPPAR_CONNECTION_ID={self._table.id_of(connection)}".encode()
-        return variable in self._environment(orphan.pid) or self._has_open(orphan.pid, connection)
+        has_it = variable in self._environment(orphan.pid) or self._has_open(orphan.pid, connection)
+        # Whoever has the connection can send it to anybody who takes what he is sent: another user's process, say.
+        return has_it and self._family.may_be_of(connection, orphan.pid)
 
     def _environment(self, pid: int) -> set[bytes]:
         if pid not in self._words:

@@ -189,6 +189,13 @@ class Reaper:
         identity = connection.service.config.identity
         return os.getuid() if identity is None else identity.uid
 
+    def may_be_of(self, connection: Connection, pid: int) -> bool:
+        """Whether the user of a connection's service could have signalled a process: none of another user's is ever
+        taken for one of the connection's, whatever is said of it or was given to it.
+        """
+        user = self.user_of(connection)
+        return user == os.getuid() or user in processes.users_of(pid)
+
     def give_up_holder(self, connection: Connection, reason: str) -> None:
         """Nobody tells of the end of a connection's process: end the spawner that should."""
         maker = 0 if connection.holder is None else connection.holder.maker_pid
@@ -219,7 +226,8 @@ class Reaper:
             (
                 pid
                 for pid in self._own_children()
-                if variable in processes.environment_of(pid) or inode in processes.sockets_of(pid)
+                if (variable in processes.environment_of(pid) or inode in processes.sockets_of(pid))
+                and self.may_be_of(connection, pid)
             ),
             None,
         )
