@@ -104,6 +104,11 @@ class Channel(Generic[Received]):
         """Whether no part of a frame has been read."""
         return not self._buffer
 
+    @property
+    def part_size(self) -> int:
+        """How much of a frame that is not whole has been read, in bytes."""
+        return len(self._buffer)
+
     def look(self) -> list[Received]:
         """As receive(), but what is read stays there, and is there again, until `forget` is called.
 

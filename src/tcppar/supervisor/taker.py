@@ -47,8 +47,10 @@ class TakerOwner(Protocol):
 
 # The names of all files that a large program is made of; other reports are a few dozen bytes.
 _LARGEST_REPORT = 1 << 22
-# The rest of a frame comes as soon as there is room for it: who has sent a part alone for so long sends no frames.
+# The rest of a frame comes as soon as there is room for it: who has sent a part alone for so long sends no frames. A
+# large one, which tells of thousands of files, takes many turns of both sides, each of which may wait for a processor.
 _LONGEST_PART = 1.0
+_SLOWEST_PART = 1 << 18
 # With books, what has come in part stays to be read, and would end every wait at once.
 _PART_PAUSE = 0.01
 _SHORTAGE_PAUSE = 0.05
@@ -256,7 +258,7 @@ class Taker:
         elif self._part_since is None or came:
             self._part_since = self._core.now
             self._rest(_PART_PAUSE)
-        elif self._core.now - self._part_since > _LONGEST_PART:
+        elif self._core.now - self._part_since > _LONGEST_PART + self._channel.part_size / _SLOWEST_PART:
             self._misbehaved("it has sent a part of a report, and not the rest")
         else:
             self._rest(_PART_PAUSE)

@@ -32,6 +32,8 @@ _WORKERS_PATIENCE = 0.5
 _LOSS_PATIENCE = 0.5
 _HIRE_PATIENCE = 10.0
 _END_PATIENCE = 3.0
+# Of a worker that is not known any more its spawner tells that it was made, and that it has ended.
+_MOST_STRAYS = 2
 
 
 class WorkerPool(Pool):
@@ -51,6 +53,7 @@ class WorkerPool(Pool):
         self._dismissals_watched = False
         self._takings_watched = False
         self._growth_watched = False
+        self._strays = 0
         self._table = table
         self._first_workers = 0
         super().__init__(owner, config, core, table, reaper, former)
@@ -239,12 +242,17 @@ class WorkerPool(Pool):
             expect(-self._core.workers_hired <= report.number < 0, report)
             if worker is not None:
                 self._on_spawner(worker, report)
+            else:
+                self._strays += 1
+                expect(self._strays <= _MOST_STRAYS * self._core.workers_hired, report)
         else:
             super().on_report(taker, report)
 
     def _on_spawner(self, worker: WorkerProcess, report: Taken | Ended | Busy | Failed) -> None:
         if isinstance(report, Taken):
-            expect(worker.pid in (0, report.pid), report)
+            # Told once: each time is a record, and there is room for a hundred thousand in one frame.
+            expect(worker.pid in (0, report.pid) and not worker.is_made, report)
+            worker.is_made = True
             worker.pid = report.pid
             self._core.structure_changed()
             self._core.log.emit(WorkerStarted(service=self._owner.name, pid=report.pid, workers=len(self.workers)))

@@ -32,6 +32,7 @@ class WorkerProcess(Taker):
 
     Attributes:
         began: whether it has ever been ready.
+        is_made: whether its spawner has told of it, to this supervisor.
         has_said_goodbye: whether it has said that it takes no more.
         idle_since: in monotonic seconds.
     """
@@ -46,6 +47,7 @@ class WorkerProcess(Taker):
         self.hired_at = core.now
         self.lost_at = 0.0
         self.retired_at = 0.0
+        self.is_made = False
         self.has_said_goodbye = False
         self._owes_order = False
         self.idle_since = core.now

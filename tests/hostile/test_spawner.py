@@ -1,0 +1,69 @@
+"""What a spawner reports that it must not. A handler's module runs in it, and so can whatever that starts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tcppar.testing.processes import wait_until
+from tests.hostile.attacker.channel import ENDED, TAKEN, framed, packed
+from tests.support.command import Serve
+from tests.support.server import Server
+
+_MANY = 2000
+
+# It leaves a process that has the spawner's channel, and says there what a file tells it to, in one piece.
+_HANDLER = """
+import os, socket, time
+if os.fork() == 0:
+    spawner = os.getppid()
+    while os.getppid() == spawner and not os.path.exists({words!r}):
+        time.sleep(0.01)
+    if os.getppid() == spawner:
+        socket.socket(fileno=3).sendall(open({words!r}, "rb").read())
+    os._exit(0)
+
+def handle(conn):
+    conn.write(b"served")
+"""
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> Path:
+    """What is said, as soon as it is there."""
+    return tmp_path / "words"
+
+
+@pytest.fixture
+def server(serve: Serve, tmp_path: Path, words: Path) -> Server:
+    (file := tmp_path / "handler.py").write_text(_HANDLER.format(words=str(words)))
+    return serve("127.0.0.1:0", "--handler", f"{file}:handle", "--mode", "pool", "--workers", "2")
+
+
+def say(words: Path, *reports: Sequence[object]) -> None:
+    (whole := words.with_name("whole")).write_bytes(framed(packed(list(reports))))
+    whole.rename(words)
+
+
+def goes_on(server: Server) -> bool:
+    return server.exchange(b"") == b"served"
+
+
+def test_that_a_worker_is_made_is_told_once(server: Server, words: Path) -> None:
+    """Each time is a record: a hundred thousand in one frame held everybody up, and pushed others' records out."""
+    worker = server.wait_for_event("worker", 2)[0]["pid"]
+    say(words, *([[TAKEN, -1, worker, 0.0]] * _MANY))
+    [given_up] = server.wait_for_event("given-up")
+    assert given_up["role"] == "spawner"
+    assert sum(record["pid"] == worker for record in server.events("worker")) == 1
+    words.unlink()
+    wait_until(lambda: goes_on(server))
+
+
+def test_of_a_worker_that_is_not_known_any_more_no_more_is_told_than_there_can_be(server: Server, words: Path) -> None:
+    server.wait_for_event("worker", 2)
+    say(words, *([[ENDED, -1, 0, 0.0, None]] * _MANY))
+    [given_up] = server.wait_for_event("given-up")
+    assert given_up["role"] == "spawner"
+    words.unlink()
+    wait_until(lambda: goes_on(server))
