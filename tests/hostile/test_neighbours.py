@@ -14,6 +14,7 @@ import pytest
 
 from tcppar.testing.subject import found_first
 from tests.conftest import unavailable
+from tests.hostile.attacker.channel import TAKEN, framed, packed
 from tests.hostile.services import KILL, LIFETIME, package, users
 from tests.support import config
 from tests.support.server import Server, read_line, stat_fields
@@ -50,6 +51,29 @@ time.sleep({_LONGEST})
 """
 
 
+# A handler's module. It leaves a process that has the spawner's channel, stops the spawner, answers an offer in its
+# place, naming another one's process, and kills it.
+_LIES = """
+import os, select, signal, socket, time
+words = {words!r}
+if os.fork() == 0:
+    spawner = os.getppid()
+    channel = socket.socket(fileno=3)
+    while os.getppid() == spawner and not os.path.exists(words):
+        time.sleep(0.01)
+    while os.getppid() == spawner:
+        os.kill(spawner, signal.SIGSTOP)
+        if select.select([channel], [], [], 0.005)[0]:
+            channel.sendall(open(words, "rb").read())
+            os.kill(spawner, signal.SIGKILL)
+            break
+    os._exit(0)
+
+def handle(conn):
+    conn.write(b"served")
+"""
+
+
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """Where both users can go, and the one whose daemon it is can make a socket."""
@@ -57,6 +81,32 @@ def folder() -> Iterator[Path]:
     path.chmod(0o777)
     yield path
     shutil.rmtree(path)
+
+
+def test_an_orphan_that_another_users_spawner_names_is_still_its_own_connections(folder: Path) -> None:
+    """Its end is told of that one."""
+    if (names := users()) is None:
+        unavailable("only root serves as two users")
+    words, handler = folder / "words", folder / "handler.py"
+    handler.write_text(_LIES.format(words=str(words)))
+    services = {
+        "attacker": {"listen": ["127.0.0.1:0"], "user": names[0], "handler": f"{handler}:handle"},
+        "other": {"listen": ["127.0.0.1:0"], "user": names[1], "command": ["sh", "-c", "echo $$; exec cat"]},
+    }
+    config.write(file := folder / "tcppar.toml", services)
+    with Server("-c", file, environment=found_first(package(folder))) as server:
+        server.wait_for_event("listening", 2)
+        with conversation(server, "other") as client:
+            orphan = int(read_line(client))
+            os.kill(int(stat_fields(orphan)[1]), signal.SIGKILL)
+            server.wait_for_event("spawner-died", 1)
+            whole = words.with_name("whole")
+            whole.write_bytes(framed(packed([[TAKEN, 2, orphan, 0.0]])))
+            whole.rename(words)
+            time.sleep(0.2)  # so that the spawner is stopped when the offer comes
+            with conversation(server, "attacker"):
+                server.wait_for_event("spawner-died", 2)
+        server.wait_for(lambda record: record["event"] == "end" and record["service"] == "other", patience=3)
 
 
 def is_alive(pid: int) -> bool:

@@ -245,13 +245,17 @@ class Reaper:
             if self._table.get(connection.number) is not connection:
                 return
             holder.children.pop(connection.number, None)
-        self._orphans.pop(connection.pid, None)
+        if self._orphans.get(connection.pid) is connection:
+            del self._orphans[connection.pid]
         if (path := self._control_files.pop(connection.number, None)) is not None:
             control_file.remove(path)
         connection.service.end(connection, ended)
 
     def look_after(self, connection: Connection) -> None:
         """An orphan that is now our child is waited for; any other is asked for from time to time."""
+        if self._is_anothers(connection):
+            self._orphan_ended(connection, Ended(0, None, 0.0, None))
+            return
         self._orphans[connection.pid] = connection
         try:
             os.waitid(os.P_PID, connection.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -262,6 +266,13 @@ class Reaper:
             self._ask_for(connection)
         if connection.ended_by is not None and connection.state is State.TAKEN:
             connection.service.end_by(connection, connection.ended_by)
+
+    def _is_anothers(self, connection: Connection) -> bool:
+        """Whether the process that a connection is said to have is known to be another one's, and another user's: then
+        its spawner, or its worker, has lied. Whose end it is would be told of the wrong one.
+        """
+        known = self._orphans.get(connection.pid, connection)
+        return known is not connection and not self.may_be_of(connection, connection.pid)
 
     def _ask_for(self, connection: Connection) -> None:
         if self._table.get(connection.number) is not connection:
