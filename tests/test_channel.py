@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -106,6 +107,19 @@ def test_wherever_a_stream_is_cut_all_records_come_whole_and_in_order(orders: li
     cuts = data.draw(st.sets(st.integers(1, len(stream) - 1), max_size=10))
     pieces = [stream[start:end] for start, end in pairwise([0, *sorted(cuts), len(stream)])]
     assert received_in_pieces(pieces) == orders
+
+
+@pytest.mark.parametrize("size", [0, 1, 200_000])
+def test_one_frame_is_read_without_what_follows(size: int) -> None:
+    sending, receiving = channel.pair()
+    with sending, receiving:
+        first = Offer(1, Endpoints(Family.UNIX, "x" * size, 0, "", 0))
+        stream = stream_of([first, OFFERS[1]])
+        sender = threading.Thread(target=sending.sendall, args=(stream,))
+        sender.start()
+        assert channel_on(receiving).receive_one() == first
+        assert channel_on(receiving).receive() == [OFFERS[1]]
+        sender.join()
 
 
 def test_one_read_takes_all_records_that_are_there(ends: Ends) -> None:

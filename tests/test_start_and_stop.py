@@ -712,6 +712,17 @@ def test_two_services_may_let_the_system_choose_their_ports(serve: Serve, file: 
             assert read_all(client).decode().strip() == name
 
 
+def test_a_stop_during_a_reload_says_nothing_but_that(serve: Serve, file: Path) -> None:
+    # The new spawner is told what to be, and at once to leave.
+    config.write(file, {"one": OLD})
+    server = serve("-c", file)
+    config.write(file, {"one": NEW})
+    server.signal(signal.SIGHUP)
+    server.wait_for_event("spawner", 2)
+    assert server.stop() == 0
+    assert server.events("stderr") == []
+
+
 def test_a_reload_adds_a_service(serve: Serve, file: Path) -> None:
     config.write(file, {"one": OLD})
     server = serve("-c", file)

@@ -99,6 +99,16 @@ class Channel(Generic[Received]):
         """
         return self._frames(self._read(self._socket, 0))
 
+    def receive_one(self) -> Received:
+        """One frame, and nothing of what comes after it, on a blocking end: for the first one, of a kind of its own.
+
+        Raises:
+            ChannelClosed: as for receive().
+        """
+        while not (frames := self._frames(self._read(self._socket, 0, self._missing()))):
+            pass
+        return frames[0]
+
     @property
     def is_between_frames(self) -> bool:
         """Whether no part of a frame has been read."""

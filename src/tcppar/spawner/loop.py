@@ -231,19 +231,14 @@ def _no_child(offer: Offer | Hire, error: OSError) -> Report:
     return Failed(offer.number, f"{error.filename or 'the program'}: {faults.name(number)}")
 
 
-def _read_plan(channel: Channel[ChildPlan]) -> ChildPlan:
-    while not (plans := channel.receive()):
-        pass  # a long one comes in pieces
-    return plans[0]
-
-
 def main() -> NoReturn:
     """Read the plan, enter its sandbox, say so, and serve."""
     beginning.leave_servers_things()
     end = socket.socket(fileno=CHANNEL_DESCRIPTOR)
     features = platform.detect()
     means = calls.of(features)
-    plan = _read_plan(Channel(end, msgspec.msgpack.Decoder(ChildPlan), means))
+    # An order may be there already: a stop does not wait for whoever is starting.
+    plan = Channel(end, msgspec.msgpack.Decoder(ChildPlan), means).receive_one()
     channel = Channel(end, msgspec.msgpack.Decoder(Order), means)
     score = OomScore(plan.oom_score_adj)
     try:
