@@ -6,7 +6,7 @@ import resource
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -226,6 +226,17 @@ def test_a_stop_that_is_asked_of_a_dying_supervisor_is_obeyed() -> None:
         os.kill(supervisor, signal.SIGKILL)
         assert server.wait() == 0
         assert server.events("recovered")
+
+
+@pytest.mark.parametrize("successor", [upgrade, kill_supervisor], ids=["upgraded", "killed"])
+def test_what_befell_no_connection_is_counted_on(successor: Callable[[Server], object]) -> None:
+    with kept("127.0.0.1:0", *SAYS_PID) as server:
+        server.signal(signal.SIGUSR1)
+        server.wait_for_event("reset")
+        successor(server)
+        server.exchange(b"x")
+        assert server.stop() == 0
+        assert server.events("stopped")[0]["resets"] == 1
 
 
 def test_signals_are_passed_on() -> None:

@@ -148,6 +148,7 @@ class Acceptor:
         remedy = faults.of_accept(error)
         if remedy is Remedy.COUNT:
             self._core.counters.client_faults += 1
+            self._core.note_faults()
             self._core.fault(("client", error), "accept", error, "the client's fault, counted", self.owner.name)
         elif remedy is Remedy.BACK_OFF:
             self._core.accept_fell_short(error)
@@ -157,6 +158,7 @@ class Acceptor:
     def strike(self, call: str, error: int) -> None:
         """Something failed that was not to be expected."""
         self._core.counters.strikes += 1
+        self._core.note_faults()
         verdict = self._strikes.strike()
         told = "tolerated" if verdict is Verdict.TOLERATE else "too many in a row, the listener is reset"
         self._core.fault(("strike", self._place, verdict), call, error, told, self.owner.name)
@@ -197,6 +199,7 @@ class Acceptor:
         else:
             self._hand_on_to(beside)
         self._core.counters.resets += 1
+        self._core.note_faults()
         self._core.log.emit(
             ListenerReset(
                 service=self.owner.name, address=str(self.listener), reason=reason, lossless=beside is not None

@@ -122,6 +122,11 @@ class Core:
                 looked_at.forget()
             self.unsettled.clear()
 
+    def note_faults(self) -> None:
+        """Of what no connection's record tells, the numbers are noted as soon as they change."""
+        if self.ledger is not None:
+            self.ledger.note_faults(self.counters)
+
     def later(self, seconds: float) -> float:
         """The deadline `seconds` from now, by the clock itself: this pass may have taken long."""
         return time.monotonic() + seconds

@@ -35,6 +35,8 @@ _LAST_NUMBER_AT = 16
 _SLOTS_USED_AT = 24
 _COUNTERS = struct.Struct("<6Q")
 _COUNTERS_AT = 32
+_FAULTS = struct.Struct("<3Q")  # the last of them
+_FAULTS_AT = _COUNTERS_AT + _COUNTERS.size - _FAULTS.size
 _WORKERS_AT = 80
 
 _PLACES_AT = (1 << 16, 1 << 24)
@@ -252,6 +254,10 @@ class Ledger:
     def note_hired(self, workers: int) -> None:
         """Another worker is about to be hired."""
         _COUNT.pack_into(self._memory, _WORKERS_AT, workers)
+
+    def note_faults(self, counters: "Counters") -> None:
+        """Those counters that hang together with no connection: the others change with its slot (`settle`)."""
+        _FAULTS.pack_into(self._memory, _FAULTS_AT, *counters.values()[3:])
 
     def _number_at(self, place: int) -> int:
         return int(_COUNT.unpack_from(self._memory, place)[0])

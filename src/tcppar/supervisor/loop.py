@@ -200,6 +200,7 @@ class Supervisor:
 
     def _wait_failed(self, error: OSError, verdict: Verdict) -> None:
         self._core.counters.strikes += 1
+        self._core.note_faults()
         told = "tolerated" if verdict is Verdict.TOLERATE else "too many in a row, every listener is reset"
         self._core.fault(("wait", verdict), "wait", error.errno or 0, told)
         if verdict is Verdict.RESET:
