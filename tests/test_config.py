@@ -88,6 +88,8 @@ SPECIAL: Plain = {
 
 def sound_with(name: str) -> Plain:
     """Plain data of a service that a setting makes sense in."""
+    if name == "keep_environment":
+        return SOUND | {"clear_environment": True}
     return SOUND | (POOL if name in OF_A_POOL else HANDLER if name in OF_A_HANDLER else {})
 
 
@@ -226,6 +228,7 @@ MISTAKES: list[tuple[str, Plain, str]] = [
     ("environment.A", {"environment": {"A": 1}}, "1: expected str, got int"),
     ("environment.A=B", {"environment": {"A=B": "x"}}, "not a name for a variable"),
     ("keep_environment", {"keep_environment": "LANG"}, "'LANG': expected array, got str"),
+    ("keep_environment", {"keep_environment": ["LANG"]}, "is for clear_environment = true"),
     ("clear_environment", {"clear_environment": "yes"}, "'yes': expected bool, got str"),
     ("stderr", {"stderr": "client"}, "'client': expected one of log, inherit, null"),
     ("descriptors", {"descriptors": 3}, "3: expected one of stdio, listen-fds"),
@@ -445,6 +448,12 @@ def test_a_file_without_a_service_is_a_mistake(text: str, told: str, tmp_path: P
     with pytest.raises(ConfigurationError) as error:
         load_text(tmp_path, text)
     assert mistakes_of(error, tmp_path) == [told]
+
+
+def test_a_number_of_more_digits_than_are_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        load_text(tmp_path, f"a = {'9' * 5000}")
+    assert mistakes_of(error, tmp_path) == ["has a number of more than 4300 digits"]
 
 
 def test_a_file_that_is_not_there_is_told() -> None:

@@ -49,6 +49,24 @@ def test_with_as_many_as_are_said_to_be_needed_everybody_is_served(arguments: li
     assert server.stop() == 0
 
 
+@pytest.mark.parametrize("megabytes", [16, 24])
+def test_too_little_memory_to_begin_is_told_in_a_line(megabytes: int) -> None:
+    most = limited(megabytes << 20, resource.RLIMIT_AS)
+    outcome = command.run("serve", "127.0.0.1:0", "--", "no-such-program", preexec_fn=most)
+    if outcome.returncode != 100:  # which is a system where that is enough
+        assert outcome.returncode == 111, outcome.stderr
+        assert outcome.stderr == "tcppar: not enough memory to start: raise the limit (ulimit -v, or the container's)\n"
+
+
+def test_a_limit_that_no_child_could_set_is_refused() -> None:
+    user = ["--user", "nobody"] if os.geteuid() == 0 else []
+    outcome = command.run(
+        *("serve", "127.0.0.1:0", *user, "--rlimit", "nofile=101", "--", "cat"), preexec_fn=limited(100)
+    )
+    assert outcome.returncode == 100
+    assert "rlimits.nofile: 101: only root can go above the server's own hard limit, 100" in outcome.stderr
+
+
 def test_a_pool_needs_more(serve: Serve) -> None:
     pool = ["--handler", f"{HERE}/handlers/echoing.py:handle", "--mode", "pool", "--workers", "100"]
     assert "limit for open files is 100" in command.run("serve", "127.0.0.1:0", *pool, preexec_fn=limited(100)).stderr

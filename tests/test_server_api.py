@@ -246,6 +246,8 @@ def test_a_server_without_an_address_or_with_two_lists_of_them_is_refused() -> N
         tcppar.Server(handler="a:b")
     with pytest.raises(tcppar.ConfigurationError, match="listen: the addresses are given without a name already"):
         tcppar.Server("127.0.0.1:0", handler="a:b", listen=["127.0.0.1:0"])
+    with pytest.raises(tcppar.ConfigurationError, match=r"listen: \('127.0.0.1', 0\): expected a text such as"):
+        tcppar.Server(("127.0.0.1", 0), handler="a:b")  # type: ignore[arg-type]
 
 
 # The server's life.

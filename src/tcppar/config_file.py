@@ -5,6 +5,7 @@ nor end it.
 import errno
 import os
 import stat
+import sys
 import tomllib
 from pathlib import Path
 
@@ -44,8 +45,12 @@ def load(path: Path, *, again: bool = False) -> Config:
         tree = tomllib.loads(text)
     except RecursionError:
         raise ConfigurationError([f"{path}: is nested too deeply: expected tables of plain values and lists"]) from None
-    except ValueError as error:
+    except tomllib.TOMLDecodeError as error:
         raise ConfigurationError([f"{path}: is not TOML: {error}"]) from None
+    except ValueError:
+        # Python's own limit for the digits of a number; what it says of that is for programmers.
+        digits = sys.get_int_max_str_digits()
+        raise ConfigurationError([f"{path}: has a number of more than {digits} digits"]) from None
     return from_tree(tree, str(path))
 
 

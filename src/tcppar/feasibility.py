@@ -58,13 +58,32 @@ def impossible(settings: ServiceSettings, prefix: str, given: Mapping[str, Any])
         for name in settings.rlimits
         if name not in known
     )
+    found.extend(f"{prefix}.{mistake}" for mistake in _limits_above_ours(settings))
+    if settings.keep_environment and not settings.clear_environment:
+        found.append(f"{prefix}.keep_environment: is for clear_environment = true; without it, all variables are kept")
     if settings.control_file is not None:
         found.extend(f"{prefix}.control_file: {m}" for m in contract.template_mistakes([settings.control_file]))
     found.extend(
-        f"{prefix}.environment.{name}: not a name for a variable"
+        f"{prefix}.environment.{name}: not a name for a variable: expected one without = and NUL"
         for name in settings.environment
         if not name or "=" in name or not reaches_the_system(name)
     )
+    return found
+
+
+def _limits_above_ours(settings: ServiceSettings) -> list[str]:
+    """Limits that no process of the service could set: only root can raise a hard one (setrlimit(2))."""
+    if os.geteuid() == 0 and settings.user in (None, "root", "0"):
+        return []
+    found = []
+    for name, wanted in settings.rlimits.items():
+        number = getattr(resource, f"RLIMIT_{name.upper()}", None)
+        if number is None:
+            continue  # which is told already
+        ours = resource.getrlimit(number)[1]
+        if ours != resource.RLIM_INFINITY and not 0 <= wanted <= ours:
+            shown_wanted = "unlimited" if wanted < 0 else int(wanted)
+            found.append(f"rlimits.{name}: {shown_wanted}: only root can go above the server's own hard limit, {ours}")
     return found
 
 

@@ -132,6 +132,7 @@ class Server:
         refuse_in_an_import()
         for address in addresses:
             if not isinstance(address, str):
+                _refuse_what_is_no_socket(address)
                 refuse_wrapped(address)
         if addresses and "listen" in settings:
             raise ConfigurationError(["settings: listen: the addresses are given without a name already"])
@@ -341,6 +342,12 @@ def refuse_wrapped(listener: object) -> None:
             "serve clear text. Give it the plain one, and let each connection's process begin TLS: " + _TLS_IN_A_HANDLER
         ]
     )
+
+
+def _refuse_what_is_no_socket(address: object) -> None:
+    if not hasattr(address, "fileno"):
+        expected = 'expected a text such as "127.0.0.1:7000", or a socket'
+        raise ConfigurationError([f"settings: listen: {address!r}: {expected}"])
 
 
 # What the server is told.

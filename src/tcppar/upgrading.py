@@ -139,7 +139,8 @@ class RunningServer:
         try:
             self._asked.ask()
         except OSError as error:
-            raise SystemRefused(f"process {self.pid}: cannot be asked: {error.strerror}") from None
+            hint = "; expected to be run by root, or by the server's user" if isinstance(error, PermissionError) else ""
+            raise SystemRefused(f"process {self.pid}: cannot be asked: {error.strerror}{hint}") from None
         deadline = time.monotonic() + patience
         while True:
             names = {name for process in self._all if (name := process.name) != before[process.pid]}
