@@ -186,13 +186,15 @@ def _field_type(hint: Any) -> str:
 
 
 def _level(kind: type[Event]) -> str:
-    """The level of an event; where it depends on a field that may be null, both."""
+    """The level of an event; where it depends on a field that may be null, or is true or false, both."""
     hints = get_type_hints(kind)
     full = {field: _sample(hints[field]) for field in kind.__struct_fields__}
     usual = kind(**full).level
     for field in kind.__struct_fields__:
         if NoneType in get_args(hints[field]) and (other := kind(**full | {field: None}).level) is not usual:
             return f"`{usual}`, or `{other}` where `{field}` is null"
+        if hints[field] is bool and (other := kind(**full | {field: True}).level) is not usual:
+            return f"`{usual}`, or `{other}` where `{field}` is true"
     return f"`{usual}`"
 
 

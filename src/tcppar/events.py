@@ -19,6 +19,10 @@ class Level(StrEnum):
     ERROR = "error"
 
 
+def _open(connections: int) -> str:
+    return f"{connections} connection{'' if connections == 1 else 's'} open"
+
+
 class Event(Struct, frozen=True, kw_only=True, tag_field="event", gc=False):
     """Base of all events."""
 
@@ -57,7 +61,7 @@ class SharedUser(Event, frozen=True, kw_only=True, tag="shared-user"):
     def sentence(self) -> str:
         return (
             f"{', '.join(self.services)}: children run as the server's own user ({self.user}) and can harm it; "
-            "let root start it, and set user"
+            f"{'' if self.user == 0 else 'let root start it, and '}set `user` to another one"
         )
 
 
@@ -299,7 +303,7 @@ class Upgraded(Event, frozen=True, kw_only=True, tag="upgraded"):
     connections: int
 
     def sentence(self) -> str:
-        return f"upgraded from tcppar {self.former_version} to {self.version}, {self.connections} connections open"
+        return f"upgraded from tcppar {self.former_version} to {self.version}, {_open(self.connections)}"
 
 
 class UpgradeFailed(Event, frozen=True, kw_only=True, tag="upgrade-failed"):
@@ -328,8 +332,7 @@ class Recovered(Event, frozen=True, kw_only=True, tag="recovered"):
 
     def sentence(self) -> str:
         return (
-            f"the supervisor died, {self.outcome}; process {self.pid} goes on in its place, "
-            f"{self.connections} connections open"
+            f"the supervisor died, {self.outcome}; process {self.pid} goes on in its place, {_open(self.connections)}"
         )
 
 
@@ -354,7 +357,7 @@ class Stopping(Event, frozen=True, kw_only=True, tag="stopping"):
     connections: int
 
     def sentence(self) -> str:
-        return f"stopping ({self.reason}), {self.connections} connections open"
+        return f"stopping ({self.reason}), {_open(self.connections)}"
 
 
 class Stopped(Event, frozen=True, kw_only=True, tag="stopped"):

@@ -74,7 +74,7 @@ class LateImports:
             if self._is_first(name):
                 say(
                     f"handler {self._target}: imports {name} in the process of a connection, after the fork, in "
-                    f"{seconds * 1000:.1f} ms: imported once and before, it takes no connection any time "
+                    f"{seconds * 1000:.1f} ms: have it imported once, before any connection "
                     f'(preload = ["{name}"])'
                 )
 
