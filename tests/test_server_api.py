@@ -509,7 +509,8 @@ def test_a_program_that_starts_its_server_unguarded_is_told_so_and_starts_no_sec
     code, _, errors = outcome(tmp_path / "unguarded.py", text)
     assert code == 1
     assert errors.count("spawner pid") == 1
-    assert 'start it under `if __name__ == "__main__":`' in errors.splitlines()[-1]
+    told = 'start it under `if __name__ == "__main__":`'
+    assert errors.rstrip().endswith(f"{told} ({tmp_path / 'unguarded.py'}, line 4)"), errors
 
 
 # The lifeline, and what the command says of its start.

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
+_OURS = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
+
 
 class CannotLoad(Exception):
     """The handler cannot be used; the text says what, where and what was expected."""
@@ -144,7 +146,7 @@ def _nearest_place(error: BaseException) -> str | None:
     place, trace = None, error.__traceback__
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
-        if "importlib" not in file and not file.startswith(os.path.dirname(__file__)):
+        if "importlib" not in file and not file.startswith(_OURS):
             place = f"{file}, line {trace.tb_lineno}"
         trace = trace.tb_next
     return place
