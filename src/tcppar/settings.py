@@ -173,7 +173,8 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Meta(
             description="Which processes the system ends first when memory is short (Linux): the higher, the sooner "
             "(`oom_score_adj` in proc(5)). This is that of children; spawners have one between theirs and the server's "
-            "own. To set it below the server's own needs root."
+            "own. To set it below the server's own takes a right (CAP_SYS_RESOURCE, mostly root's); without that, "
+            "children have the server's own."
         ),
     ] = 500
     environment: Annotated[dict[str, str], Meta(description="Variables added to the environment of children.")] = {}
