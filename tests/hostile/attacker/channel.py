@@ -13,7 +13,7 @@ from tests.hostile.attacker.base import WORKER, Me, attack
 
 READY, REFUSED, TAKEN, BUSY, FAILED, ENDED, LEAVING = range(1, 8)  # tags of records.py
 ALONE = "The worker is ended; another one takes its place."
-IN_TIME = "The worker is ended, no later than by max_lifetime; a client who is offered to it gets another one."
+IN_TIME = "The worker is ended, by max_lifetime at the latest; a client who is offered to it gets another worker."
 
 
 def channels() -> Iterator[socket.socket]:

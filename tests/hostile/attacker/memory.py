@@ -79,7 +79,7 @@ def inside_a_sibling(me: Me) -> None:
         _attempts(me, f"sibling {pid}", pid)
 
 
-@attack(EVERY, "The kernel's words are lower for the supervisor: it ends children first.", another_user=True)
+@attack(EVERY, "The supervisor's score is lower than theirs: the kernel ends children first.", another_user=True)
 def safe_from_the_kernel(me: Me) -> None:
     """A child asks the kernel to end others before it when memory is short (oom_score_adj)."""
 

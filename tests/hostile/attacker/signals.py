@@ -83,7 +83,9 @@ def siblings_killed(me: Me) -> None:
     me.hold()
 
 
-@attack(HANDLERS, "Who is offered to one that stands gets another one; max_lifetime ends them.", reach=Reach.OWN_USER)
+@attack(
+    HANDLERS, "A client who is offered to a stopped one gets another; max_lifetime ends them.", reach=Reach.OWN_USER
+)
 def siblings_stopped(me: Me) -> None:
     """A child stops all other children of its spawner, those that are idle too."""
     for pid in me.siblings():
@@ -114,7 +116,7 @@ def _own(descriptor: int, pid: int) -> None:
     fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_ASYNC)
 
 
-@attack(WORKER, "The worker is ended by max_lifetime; who is offered to it gets another one.")
+@attack(WORKER, "The worker is ended by max_lifetime; a client who is offered to it gets another.")
 def parent_changed(me: Me) -> None:
     """A worker forks, ends, and its child serves on in its place."""
     if os.fork():

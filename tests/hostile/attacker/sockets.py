@@ -7,7 +7,7 @@ import struct
 
 from tests.hostile.attacker.base import EVERY, ONE, Me, attack
 
-NO_CALL_BLOCKS = "No call of the server on the connection blocks: not its close, either."
+NO_CALL_BLOCKS = "No call of the server's on the connection blocks, not even its close."
 _LINGER = struct.pack("ii", 1, 30)
 _REPAIR, _ULP, _USER_TIMEOUT, _WINDOW_CLAMP = 19, 31, 18, 10  # linux/tcp.h
 _NETLINK_SOCK_DIAG, _DESTROY = 4, 21  # linux/netlink.h, linux/sock_diag.h
