@@ -372,13 +372,13 @@ def test_the_score_of_children_is_a_setting(serve: Serve, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_children_and_spawners_lead_sessions_of_their_own_but_for_pools(serve: Serve, kind: str) -> None:
+def test_children_lead_sessions_and_spawners_and_workers_groups_of_their_own(serve: Serve, kind: str) -> None:
     server = serve("127.0.0.1:0", *KINDS[kind])
     with server.connect() as client:
         child = int(read_line(client))
         [spawner] = {record["pid"] for record in server.events("spawner")}
-        sessions = [os.getsid(server.pid)] * 2 if kind == "pool" else [child, spawner]
-        assert [os.getsid(pid) for pid in (child, spawner)] == sessions
+        ours = os.getsid(server.pid)
+        assert [os.getsid(pid) for pid in (child, spawner)] == [ours if kind == "pool" else child, ours]
         assert [os.getpgid(pid) for pid in (child, spawner)] == [child, spawner]
         assert child in children_of(spawner)
 

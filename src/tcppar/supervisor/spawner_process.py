@@ -141,7 +141,6 @@ def start(channel: int, stderr: int, plan: ChildPlan, features: Features) -> int
         plan: what the spawner will be told. On it depends which one is started.
     """
     lean = _can_be_lean(plan, features)
-    is_pool = plan.handler is not None and plan.handler.mode is HandlerMode.POOL
     pid = os.posix_spawn(
         sys.executable,
         [sys.executable, "-I", "-S", "-c", _LEAN_BOOTSTRAP if lean else _BOOTSTRAP, *_FOLDERS],
@@ -152,10 +151,10 @@ def start(channel: int, stderr: int, plan: ChildPlan, features: Features) -> int
             (os.POSIX_SPAWN_DUP2, stderr, 2),
             (os.POSIX_SPAWN_DUP2, channel, CHANNEL_DESCRIPTOR),
         ),
-        # What is typed at the terminal is for the supervisor alone, and so is the terminal. That of a pool stays in our
-        # session and gives the terminal up itself: where the kernel schedules by sessions (CONFIG_SCHED_AUTOGROUP), a
-        # pool in one of its own made a fifth fewer connections a second.
-        **({"setpgroup": 0} if is_pool else {"setsid": True}),
+        # What is typed at the terminal is for the supervisor alone, and so is the terminal, which it gives up itself
+        # (`spawner/beginning.py`). A session of its own would do that too; but where the kernel schedules by sessions
+        # (CONFIG_SCHED_AUTOGROUP), a pool in one made a fifth fewer connections a second, and programs some 3 %.
+        setpgroup=0,
         setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
         setsigmask=(),
     )
