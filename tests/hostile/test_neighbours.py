@@ -123,11 +123,14 @@ def test_another_users_process_that_was_sent_a_connection_is_not_ended_with_it(f
         unavailable("only root serves as two users")
     attacker, other = names
     python = [os.path.realpath(sys.executable), "-I", "-S", "-c"]
+    meeting = folder / "meeting"  # the other one may be closed to them, when the package is copied into it
+    meeting.mkdir()
+    meeting.chmod(0o777)
     both = {"listen": ["127.0.0.1:0"], "kill_timeout": KILL}
     services = {
         "attacker": both
-        | {"user": attacker, "max_lifetime": LIFETIME, "command": [*python, _GIVES, f"{folder}/socket"]},
-        "other": both | {"user": other, "command": [*python, _TAKES_ALL, f"{folder}/socket"]},
+        | {"user": attacker, "max_lifetime": LIFETIME, "command": [*python, _GIVES, f"{meeting}/socket"]},
+        "other": both | {"user": other, "command": [*python, _TAKES_ALL, f"{meeting}/socket"]},
     }
     config.write(file := folder / "tcppar.toml", services)
     with Server("-c", file, environment=found_first(package(folder))) as server:
