@@ -405,7 +405,7 @@ def test_a_child_has_nothing_of_the_terminal_that_the_server_was_started_from(tm
     # Root may type anywhere.
     user = ("--user", "nobody") if os.getuid() == 0 else ()
     where = ("serve", f"unix:{tmp_path}/socket", "--stderr", "inherit", *user)
-    arguments = (*where, "--", sys.executable, "-I", "-S", "-c", TERMINAL)
+    arguments = (*where, "--", os.path.realpath(sys.executable), "-I", "-S", "-c", TERMINAL)
     with command.running(*arguments, wrapper=wrapper, stdin=terminal, stderr=terminal):
         wait_until(lambda: b"listening on" in os.read(master, 4096))
         with socket.socket(socket.AF_UNIX) as client:

@@ -37,6 +37,8 @@ def bind(path: str, backlog: int) -> socket.socket:
             if not stat.S_ISSOCK(found.st_mode) or _answers(folder, name):
                 raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
             os.unlink(name, dir_fd=folder)
+        if _is_safe(folder):
+            return _bound(path, backlog)
         with _private(folder) as private:
             sock, made = _listening(private, name, backlog)
             try:
@@ -178,6 +180,27 @@ def _private(folder: int) -> Iterator[int]:
             os.rmdir(name, dir_fd=folder)
         except OSError:
             pass  # it was taken away; what is there is not ours
+
+
+def _is_safe(folder: int) -> bool:
+    """Whether nobody else can take away or exchange what we put into a folder: then the path itself is bound, and the
+    system shows it as the socket's name (/proc/net/unix, which systemd-tmpfiles(8) looks at before it removes one).
+    """
+    found = os.fstat(folder)
+    closed = not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or bool(found.st_mode & stat.S_ISVTX)
+    return closed and found.st_uid in (0, os.geteuid())
+
+
+def _bound(path: str, backlog: int) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.bind(path)
+        sock.listen(backlog)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def _listening(folder: int, name: str, backlog: int) -> tuple[socket.socket, str]:
