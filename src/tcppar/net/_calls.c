@@ -211,18 +211,22 @@ static PyObject *look(PyObject *module, PyObject *args) {
     return Py_BuildValue("NN", host_if(local, descriptor), seconds_if(queued, descriptor));
 }
 
-/* As accept4(2); where a filter of system calls forbids that (seccomp(2)), in two steps. */
+/*
+ * As accept4(2); where a filter of system calls forbids that (seccomp(2)), in two steps. The first call shows which it is:
+ * later on the same error is a false alarm, or a firewall's (accept(2)), and is for our caller to sort.
+ */
 static int accept_closed_on_exec(int listener, struct sockaddr *peer, socklen_t *size) {
-    static bool forbidden;
-    int descriptor = -1;
-    if (!forbidden) {
-        descriptor = accept4(listener, peer, size, SOCK_CLOEXEC);
-        if (descriptor >= 0 || (errno != EPERM && errno != ENOSYS))
+    static enum { UNTRIED, ALLOWED, FORBIDDEN } accept4_is;
+    if (accept4_is != FORBIDDEN) {
+        int descriptor = accept4(listener, peer, size, SOCK_CLOEXEC);
+        if (descriptor >= 0 || accept4_is == ALLOWED || (errno != EPERM && errno != ENOSYS)) {
+            accept4_is = ALLOWED;
             return descriptor;
+        }
     }
-    descriptor = accept(listener, peer, size);
+    int descriptor = accept(listener, peer, size);
     if (descriptor >= 0) {
-        forbidden = true;
+        accept4_is = FORBIDDEN;
         fcntl(descriptor, F_SETFD, FD_CLOEXEC);
     }
     return descriptor;
