@@ -27,9 +27,9 @@ class Arenas:
             self._open.popitem()[1].close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def arenas() -> Iterator[Arenas]:
-    """Those of this run."""
+    """Those of a file: their clients are threads of this process, in which other tests exchange what modules call."""
     all_of_them = Arenas()
     yield all_of_them
     all_of_them.close()
