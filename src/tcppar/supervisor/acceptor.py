@@ -298,11 +298,22 @@ class Acceptor:
 
     def _after_predecessor(self) -> None:
         self._predecessor = None
-        if self.phase is not Phase.CLOSED:
-            self.listener.stand_alone()
+        self._stand_alone()
         if self._reset_asked is not None:
             reason, self._reset_asked = self._reset_asked, None
             self.reset(reason)
+
+    def _stand_alone(self) -> None:
+        """Clients come here alone now. Until no other process can be bound beside it, this is tried again."""
+        if self.phase is Phase.CLOSED:
+            return
+        try:
+            self.listener.stand_alone()
+        except OSError as error:
+            self._core.fault(
+                ("alone", self._place), "setsockopt", error.errno or 0, "tried again until it works", self.owner.name
+            )
+            self._core.timers.at(self._core.later(self._reopen.fail()), self._stand_alone)
 
     def _watch(self) -> None:
         self._core.waiter.register(self)
