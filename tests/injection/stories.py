@@ -18,7 +18,7 @@ from tcppar.cli import main
 import tcppar.starting, tcppar.keeper
 if not {"TCPPAR_TRIAL", "TCPPAR_HERITAGE"} & set(os.environ):
     os.kill(os.getpid(), signal.SIGSTOP)
-sys.argv = sys.argv[3:]
+sys.argv = sys.argv[sys.argv.index("-m") + 1:]
 main()
 """
 # The server says no more of what it was asked for, for it has died, or what it said is lost.
