@@ -123,7 +123,8 @@ class Enforcer:
     def _kill(self, ending: _Ending) -> None:
         if self._endings.get(ending.connection.number) is not ending:
             return
-        if not ending.over:
+        # One that is known is ended by the search, with all that it has made: dead, it would lead to them no more.
+        if not ending.over and ending.leader is None:
             self._signal_leader(ending, signal.SIGKILL)
         if self._core.features.pidfds:
             self._search_soon(_FIRST_SEARCH)
