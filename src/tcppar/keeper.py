@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from signal import Signals
 
 from tcppar.errors import ExitCode, SystemRefused
-from tcppar.net import platform
+from tcppar.net import platform, processes
 from tcppar.policy import outcome
 from tcppar.policy.strikes import Backoff
 from tcppar.supervisor import upgrade
@@ -261,7 +261,7 @@ class Keeper:
         for number, seconds in ((signal.SIGTERM, kill), (signal.SIGKILL, _LAST_SECONDS)):
             deadline = time.monotonic() + seconds
             told = set[int]()
-            while (children := platform.children_of(os.getpid())) and time.monotonic() < deadline:
+            while (children := processes.children_of({os.getpid()})) and time.monotonic() < deadline:
                 for pid in set(children) - told:
                     _send(pid, number)
                     told.add(pid)

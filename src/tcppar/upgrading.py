@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from typing import Self
 
 from tcppar.errors import SystemRefused
-from tcppar.net import platform
+from tcppar.net import processes
 from tcppar.supervisor.upgrade import NAME, REFUSED, UPGRADED
 
 _LOOK = 0.02
@@ -161,7 +161,7 @@ def _partners_of(process: _Process) -> list[_Process]:
     """The keeper of a supervisor, or the supervisor of a keeper: started by the same words."""
     words = process.read("cmdline")
     found = []
-    for pid in (process.parent, *platform.children_of(process.pid)):
+    for pid in (process.parent, *processes.children_of({process.pid})):
         try:
             other = _Process(pid)
         except OSError:

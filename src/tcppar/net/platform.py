@@ -11,7 +11,6 @@ import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 from msgspec import Struct
 
@@ -139,14 +138,6 @@ def hear_of_children() -> None:
     """
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-
-
-def children_of(pid: int) -> list[int]:
-    """Process ids of a process's children (proc(5)); none where the system does not list them."""
-    try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
 
 
 def refuse_tracers() -> None:

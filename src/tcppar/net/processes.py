@@ -7,6 +7,7 @@ was opened before the process was looked at, and therefore can mean no later one
 
 import os
 import signal as signals
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,6 +67,12 @@ def numbers() -> list[int]:
         return [int(name) for name in os.listdir("/proc") if name.isdigit()]
     except OSError:
         return []
+
+
+def children_of(parents: Collection[int]) -> list[int]:
+    """Those that live among the children of some processes. (/proc/PID/children is not in every kernel.)"""
+    found = map(look, numbers())
+    return [process.pid for process in found if process is not None and process.lives and process.parent in parents]
 
 
 def users_of(pid: int) -> frozenset[int]:

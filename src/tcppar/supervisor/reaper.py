@@ -205,14 +205,7 @@ class Reaper:
     def _own_children(self) -> list[int]:
         """Processes that can be orphans of our spawners."""
         known = {*self.own_processes(), *self._orphans}
-        return [
-            pid
-            for pid in processes.numbers()
-            if pid not in known
-            and (process := processes.look(pid)) is not None
-            and process.lives
-            and process.parent in self._core.adoptive_parents
-        ]
+        return [pid for pid in processes.children_of(self._core.adoptive_parents) if pid not in known]
 
     def child_of(self, connection: Connection) -> int | None:
         """The process that serves a connection, though nobody has told of it; None if there is none.
