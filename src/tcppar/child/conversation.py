@@ -17,11 +17,10 @@ from tcppar.child.own_path import own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import logging
     import socket as sockets
     from collections.abc import Iterable
-    from typing import Any
 
+    from tcppar.child.connection_log import ConnectionLog, Logger
     from tcppar.endpoints import Address, Ends
 
 CHUNK = 65536
@@ -84,7 +83,7 @@ class Conversation:
         self.timeout = timeout
         self._endpoints = endpoints
         self._buffer = Buffer()
-        self._log: logging.LoggerAdapter[logging.Logger] | None = None
+        self._log: Logger | ConnectionLog | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} from {self.peer}>"
@@ -107,30 +106,33 @@ class Conversation:
     @property
     def socket(self) -> sockets.socket:
         """The socket, for all that is not offered here. What was received but not read is no longer in it."""
-        kinds: Any = own("socket")  # only for those who ask
-        if not isinstance(self._socket, kinds.socket):
-            bare, timeout = self._socket, self._socket.gettimeout()
-            kind = bare.family, bare.type, bare.proto
-            if self.closed:
-                self._socket = kinds.socket(*kind)
-                self._socket.close()
-            else:
-                self._socket = kinds.socket(*kind, bare.detach())
-                self._socket.settimeout(timeout)
+        if type(self._socket) is _socket.socket:
+            self._socket = self._of_socket_module()
         return self._socket  # type: ignore[return-value]
 
     @socket.setter
     def socket(self, other: sockets.socket) -> None:
         self._socket = other
 
-    @property
-    def log(self) -> logging.LoggerAdapter[logging.Logger]:
-        """Logs to `tcppar.SERVICE`; every record has `connection_id`, `service` and `peer`.
+    def _of_socket_module(self) -> _socket.socket:
+        """The same connection as an object of that module. What is closed stays so."""
+        bare, was_closed = self._socket, self.closed
+        kind, timeout = (bare.family, bare.type, bare.proto), bare.gettimeout()
+        made: _socket.socket = own("socket").socket(*kind, None if was_closed else bare.detach())
+        if was_closed:
+            made.close()
+        elif made.gettimeout() != timeout:  # somebody has set a default (socket.setdefaulttimeout)
+            made.settimeout(timeout)
+        return made
 
-        If nobody has configured logging, its records of level INFO and above go to the server's log.
+    @property
+    def log(self) -> Logger | ConnectionLog:
+        """A `logging.LoggerAdapter` of `tcppar.SERVICE`; every record has `connection_id`, `service` and `peer`.
+
+        If nobody has configured logging, its records of level INFO and above go to the server's log. Where the handler
+        has not even imported logging, this is an object with the same methods, which needs a quarter of the memory.
         """
         if self._log is None:
-            # Only for those who log: logging is as large as all else in a handler's process.
             self._log = own("tcppar.child.connection_log").log_of(self)
         return self._log
 
@@ -211,7 +213,8 @@ def finish(sock: _socket.socket) -> None:
         sock.shutdown(_socket.SHUT_WR)
     except OSError:
         pass  # the client is gone, or the handler has done it
-    sock.close()
+    # Whatever files were made of it (socket.makefile): that class's own close would wait for theirs.
+    _socket.socket.close(sock)
 
 
 def as_bytes(data: Data) -> bytes | memoryview:

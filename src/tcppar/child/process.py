@@ -76,17 +76,17 @@ def say(what: str) -> None:
 
 def say_traceback(what: str) -> None:
     """Write to the log, with the traceback of the exception that is being handled."""
-    say(f"{what}\n{_traceback()}")
+    error = sys.exception()
+    assert error is not None
+    say(f"{what}\n{traceback_of(error)}")
 
 
-def _traceback() -> str:
+def traceback_of(error: BaseException) -> str:
     """As the interpreter itself prints it, in C. The traceback module would have to be imported, with ten others.
 
     Before Python 3.13 nothing is imported for that but, rarely, what decodes the source. Since then it first looks for
     that module, and does without if it does not find what it expects there.
     """
-    error = sys.exception()
-    assert error is not None
     printed = _io.StringIO()
     before, sys.stderr = sys.stderr, printed
     try:

@@ -7,7 +7,6 @@ rights there, and is then put in its place, in which nothing is followed.
 
 import errno
 import os
-import secrets
 import socket
 import stat
 from collections.abc import Iterator
@@ -163,7 +162,7 @@ def _open_folder(path: str) -> int:
 @contextmanager
 def _private(folder: int) -> Iterator[int]:
     """The descriptor of a new folder in another, in which nobody else can do anything."""
-    name = f".tcppar-{secrets.token_hex(4)}"
+    name = f".tcppar-{os.urandom(4).hex()}"
     os.mkdir(name, 0o700, dir_fd=folder)
     try:
         descriptor = os.open(name, os.O_RDONLY | _ONLY_FOLDERS, dir_fd=folder)
@@ -205,7 +204,7 @@ def _bound(path: str, backlog: int) -> socket.socket:
 
 def _listening(folder: int, name: str, backlog: int) -> tuple[socket.socket, str]:
     """A listening socket in a folder, and its name there: one of its own, for the system goes on telling that name."""
-    made = f"{name[:40]}.{secrets.token_hex(8)}"
+    made = f"{name[:40]}.{os.urandom(8).hex()}"
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)

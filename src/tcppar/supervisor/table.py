@@ -171,7 +171,9 @@ class Table:
         if connection.descriptor is not None:
             connection.close_copy()
         if connection.log is not None:
-            connection.log.end()
+            # Each knows the other, and no collector looks for a connection: without this both would stay for ever.
+            log, connection.log = connection.log, None
+            log.end()
         if self._by_pid.get(connection.pid) is connection:
             del self._by_pid[connection.pid]
 
