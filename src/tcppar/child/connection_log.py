@@ -14,11 +14,19 @@ from tcppar.child.process import say, say_traceback, traceback_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
-    from typing import Any
-
-    from tcppar.child.conversation import Conversation
+    from typing import Any, Protocol
 
     Logger = logging.LoggerAdapter[logging.Logger]
+
+    class Named(Protocol):
+        """A connection, as far as its log needs it."""
+
+        id: str
+        service: str
+
+        @property
+        def peer(self) -> str: ...
+
 
 LEVELS = {"CRITICAL": 50, "ERROR": 40, "WARNING": 30, "INFO": 20, "DEBUG": 10}
 """As logging's."""
@@ -28,23 +36,22 @@ _NAMES = {level: name for name, level in LEVELS.items()}
 _OUR_FRAMES = 2
 
 
-def log_of(conn: Conversation) -> Logger | ConnectionLog:
+def log_of(conn: Named) -> Logger | ConnectionLog:
     """What `Conversation.log` returns."""
     return _standard(conn) if "logging" in sys.modules else ConnectionLog(conn)
 
 
-def _standard(conn: Conversation) -> Logger:
+def _standard(conn: Named) -> Logger:
     log: Logger = own("tcppar.child.standard_log").log_of(conn)
     return log
 
 
-def rehearse(conn: Conversation) -> None:
-    """Log by the connection, without a word in the log. Where logging is configured, the log is only made."""
-    log = conn.log
+def rehearse(log: Logger | ConnectionLog) -> None:
+    """Use it, without a word in the log; unless logging is configured, which may lead anywhere."""
     if "logging" not in sys.modules or not sys.modules["logging"].getLogger().handlers:
         before, sys.stderr = sys.stderr, _Nothing()
         try:
-            log.info("%s", conn.id)
+            log.info("%s", "")
         finally:
             sys.stderr = before
 
@@ -62,7 +69,7 @@ class ConnectionLog:
 
     __slots__ = ("_conn",)
 
-    def __init__(self, conn: Conversation) -> None:
+    def __init__(self, conn: Named) -> None:
         self._conn = conn
 
     def debug(self, msg: object, *args: object, **more: Any) -> None:

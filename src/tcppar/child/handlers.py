@@ -181,7 +181,7 @@ def _use(conn: Conversation, mentions: frozenset[str]) -> None:
     if "socket" in mentions:
         conn.socket.sendall(b".")
     if "log" in mentions:
-        own(LATE["log"]).rehearse(conn)
+        own(LATE["log"]).rehearse(conn.log)
 
 
 def _prepare_coroutine() -> Begin:

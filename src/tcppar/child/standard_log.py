@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TextIO
 
-    from tcppar.child.conversation import Conversation
+    from tcppar.child.connection_log import Named
 
 
 class _ToTheServersLog(logging.StreamHandler):  # type: ignore[type-arg]
@@ -62,7 +62,7 @@ _loggers: dict[str, logging.Logger] = {}
 _ours: set[logging.Logger] = set()
 
 
-def log_of(conn: Conversation) -> logging.LoggerAdapter[logging.Logger]:
+def log_of(conn: Named) -> logging.LoggerAdapter[logging.Logger]:
     """Logs to `tcppar.SERVICE`; every record has `connection_id`, `service` and `peer`."""
     logger = _loggers.get(conn.service)
     if logger is None:
