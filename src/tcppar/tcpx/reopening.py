@@ -15,14 +15,10 @@ import sys
 import time
 
 from tcppar.tcpx import sockets, status
+from tcppar.tcpx.predecessor import Predecessor
 from tcppar.tcpx.result import BACKLOG, Number, Result, as_whole
 from tcppar.tcpx.symbols import Interrupted
-from tcppar.tcpx.waiting import READABLE, poll
 
-_GRACE = 0.2
-"""For so many seconds after new clients are led elsewhere a handshake that had begun may take, and nearly all take less
-(RFC 6298). If the listener's queue was full it takes longer: the system then ignores its end, and the client repeats
-that."""
 _QUIET = 120.0
 """For so many seconds after its queue was full such clients may come: a handshake may take about 63 s (tcp(7)), and the
 kernel takes a SYN cookie back for 120 s, but only at the listener that gave it."""
@@ -95,27 +91,6 @@ def _replace(listener: int, backlog: int) -> None:
     entry = sockets.remember(listener)
     entry.drops, entry.quiet_from = 0, 0.0
     entry.predecessor = Predecessor(old.detach())
-
-
-class Predecessor:
-    """The listener that was there before, as long as there may be clients in its queue.
-
-    Attributes:
-        queue: its descriptor.
-    """
-
-    def __init__(self, queue: int) -> None:
-        self.queue = queue
-        self._stays_until = time.monotonic() + _GRACE
-
-    def close(self) -> None:
-        """Close it; the system refuses whoever is in its queue."""
-        os.close(self.queue)
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nobody is in its queue, and nobody can come."""
-        return time.monotonic() >= self._stays_until and not poll({self.queue: READABLE})
 
 
 def predecessor_of(listener: int) -> Predecessor | None:

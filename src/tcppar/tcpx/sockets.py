@@ -22,7 +22,7 @@ from tcppar.tcpx import signals, status
 from tcppar.tcpx.waiting import READABLE, WRITABLE, WouldBlock
 
 if TYPE_CHECKING:
-    from tcppar.tcpx.reopening import Predecessor
+    from tcppar.tcpx.predecessor import Predecessor
 
 StartTls = Callable[[int], "Secured"]
 """Makes the TLS of the connection of this number."""
