@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tcppar.testing import chaos, faults, holdings, plot, subject
+from tcppar.testing import chaos, faults, holdings, subject
 from tcppar.testing.books import Books
 from tcppar.testing.chaos import Plan
 from tcppar.testing.client import Failure, Greeting, Manner, Target
@@ -21,6 +21,7 @@ from tcppar.testing.processes import wait_until
 from tcppar.testing.report import Event, Report
 from tcppar.testing.server import Server, read_all
 from tcppar.testing.subject import Subject
+from tests.chaos import plot
 
 QUICK = {Manner.QUICK: 1}
 GREETING = b"run-1 4711\n"

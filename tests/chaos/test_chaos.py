@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tcppar.testing import chaos, plot
+from tcppar.testing import chaos
 from tcppar.testing.chaos import Plan
+from tests.chaos import plot
 
 SECONDS = float(os.environ.get("TCPPAR_SOAK_SECONDS", "130"))
 CONNECTIONS = int(os.environ.get("TCPPAR_SOAK_CONNECTIONS", "0"))
