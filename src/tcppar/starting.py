@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from functools import partial
 from types import TracebackType
@@ -25,6 +26,10 @@ from tcppar.supervisor.takeover import Succession
 from tcppar.supervisor.upgrade import Left
 
 _TOLERATED_WAIT_STRIKES = 3
+# How often the program that has replaced another one tries to go on from there, and when, in seconds: 0.1, 0.2 ... 3.2.
+_ATTEMPTS = "TCPPAR_ATTEMPTS"
+_MOST_ATTEMPTS = 6
+_FIRST_PAUSE = 0.1
 
 
 class Read(Protocol):
@@ -57,6 +62,11 @@ class Starting:
         self._lifeline = lifeline
         self._left = Left.from_environment(os.environ)
         os.environ.pop(upgrade.HERITAGE, None)
+        attempts = {str(number): number for number in range(_MOST_ATTEMPTS + 1)}
+        self._attempts = attempts.get(os.environ.pop(_ATTEMPTS, ""), 0)
+        self._serves = False
+        self._former = ""
+        self._books: Ledger | None = None
         self.is_first = self._left is None
         self.ready: int | None = None
         self.failure: int | None = None
@@ -67,6 +77,17 @@ class Starting:
         Raises:
             SystemRefused, ConfigurationError: it cannot start.
         """
+        process = os.getpid()
+        try:
+            self._run()
+        except (TcpparError, OSError, MemoryError) as error:
+            if os.getpid() != process and self._can_be_followed:
+                _say_and_exit_at_once(error)
+            if os.getpid() == process and self._left is not None and not self._serves:
+                self._begin_again(self._left, error)
+            raise
+
+    def _run(self) -> None:
         features = steering.where_permitted(platform.detect())
         descriptor_limit.raise_own()
         if features.refuses_tracers:
@@ -80,15 +101,32 @@ class Starting:
                 raise SystemRefused("--keep: a keeper needs Linux, where two processes can share their descriptors")
             if self.is_first:
                 needs.refuse_if_short(self._read())  # mistakes are told before anything is started
-            succession = self._after_keeper(self._keep_on())
+            kept = self._keep_on()
+            self._former = kept.former
+            succession = self._after_keeper(kept)
         else:
             succession = self._alone()
+        self._supervise(succession, features)
+
+    @property
+    def _can_be_followed(self) -> bool:
+        """Whether there is something that the next supervisor of a keeper can go on from."""
+        return bool(self._former) or (self._books is not None and self._books.structure() is not None)
+
+    def _begin_again(self, left: Left, error: TcpparError | OSError | MemoryError) -> None:
+        """After an exec nobody else can go on. What the system is short of it may have a moment later, and nothing is
+        lost until then: all that there is crosses another exec, and clients wait in the queue.
+        """
+        if self._attempts == _MOST_ATTEMPTS:
+            return
+        sys.stderr.write(f"tcppar: cannot take the server over yet, trying again: {as_refusal(error)}\n")
+        sys.stderr.flush()
+        time.sleep(_FIRST_PAUSE * 2**self._attempts)
+        os.environ[_ATTEMPTS] = str(self._attempts + 1)
         try:
-            self._supervise(succession, features)
-        except (TcpparError, OSError, MemoryError) as error:
-            if succession.keeper is not None and _has_served(succession):
-                _say_and_exit_at_once(error)
-            raise
+            upgrade.replace_program(left, set(CAUGHT))
+        except OSError:
+            pass  # it is the first error that counts
 
     def _keep_on(self) -> Kept:
         """Be the keeper; this returns in supervisors alone."""
@@ -115,6 +153,7 @@ class Starting:
 
     def _after_keeper(self, kept: Kept) -> Succession:
         books = Ledger(kept.ledger)
+        self._books = books
         return Succession(
             found=kept.found,
             kept=self._ours() | {kept.ledger, *kept.news},
@@ -144,6 +183,7 @@ class Starting:
 
         def announce(addresses: Sequence[str]) -> None:
             log.flush()
+            self._serves = True
             notify.notify_manager("READY=1")
             if self.ready is not None:
                 notify.write_ready_line(self.ready, addresses)
@@ -193,11 +233,6 @@ class Starting:
         core = self._core(succession, platform.detect(), Silence())
         core.ledger = ledger
         Supervisor(config, core, reread=self._read, announce=print, succession=succession).rehearse()
-
-
-def _has_served(succession: Succession) -> bool:
-    """Whether there is something that the next supervisor can go on from."""
-    return succession.books is not None and succession.books.structure() is not None
 
 
 def _replace_alone(ledger: Ledger, answers: int) -> None:

@@ -69,3 +69,21 @@ def test_the_log_of_children_that_cannot_be_watched(tmp_path: Path) -> None:
         assert answers(client)
         client.close()
         assert_stops(server, keep=False)
+
+
+@pytest.mark.parametrize("which", ["2", "2+2"], ids=["once", "again and again"])
+def test_a_program_that_could_not_take_over_at_once(which: str, tmp_path: Path) -> None:
+    """Right after an exec nobody else can go on: without a keeper its first error was the end of all connections."""
+    with started([*SAYS_PID]) as server, server.connect() as client:
+        read_line(client)
+        # The first one finds out whether there is epoll, the second one is to wait with.
+        options = ["-e", "trace=epoll_create1", "-e", f"inject=epoll_create1:error=EMFILE:when={which}"]
+        with traced([server.pid], options, tmp_path / "calls", beyond_exec=True):
+            server.signal(signal.SIGUSR2)
+            tries = 1 if which == "2" else 3
+            wait_until(lambda: sum("trying again" in line for line in server.noise) >= tries)
+        server.wait_for_event("upgraded")
+        assert answers(client)
+        assert_goes_on(server, client, keep=False)
+        client.close()
+        assert_stops(server, keep=False)

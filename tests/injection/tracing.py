@@ -47,10 +47,11 @@ class Fault:
 
 
 @contextmanager
-def traced(pids: Sequence[int], options: Sequence[str], output: Path) -> Iterator[None]:
-    """Trace processes in the block."""
+def traced(pids: Sequence[int], options: Sequence[str], output: Path, *, beyond_exec: bool = False) -> Iterator[None]:
+    """Trace processes in the block, with those that they make, until they become others; or alone, beyond that."""
     whom = [word for pid in pids for word in ("-p", str(pid))]
-    words = [tool("strace"), "-f", "-qq", "-b", "execve", "--signal=none", "-o", str(output), *options, *whom]
+    whose = [] if beyond_exec else ["-f", "-b", "execve"]
+    words = [tool("strace"), "-qq", *whose, "--signal=none", "-o", str(output), *options, *whom]
     with subprocess.Popen(words, stderr=subprocess.DEVNULL) as strace:
         try:
             wait_until(lambda: strace.poll() is not None or all(_is_traced(pid) for pid in pids))
