@@ -131,7 +131,9 @@ class Starting:
     def _keep_on(self) -> Kept:
         """Be the keeper; this returns in supervisors alone."""
         upgrade.show_answers(0 if self._left is None else self._left.answers, refused=False)
-        kept = Keeper(self._left).run()
+        keeper = Keeper(self._left)
+        self._serves = True  # from here on it sees to its supervisors, and may be asked to stop
+        kept = keeper.run()
         sys.excepthook = _show_and_exit_at_once
         if kept.former:
             self.ready = self.failure = None
