@@ -62,6 +62,8 @@ def started(arguments: Sequence[str | Path], *, ready: bool = True) -> Iterator[
         pids |= set(descendants(server.pid))
         yield server
     finally:
+        if server.process.poll() is None:
+            os.kill(server.pid, signal.SIGSTOP)  # a keeper makes nobody in the place of a supervisor that is killed
         pids |= {pid for known in list(pids) for pid in descendants(known)}
         for pid in pids:
             if stat_fields(pid)[:1] not in ([], ["Z"]):
