@@ -113,6 +113,40 @@ def test_a_text_comes_back_out_of_a_json_line_as_it_went_in(text: str) -> None:
     assert record["line"] == text
 
 
+# Of each kind one: direction, width, line breaks, control, what is invisible in letters' and emoji's clothes.
+UNSEEN = (
+    *map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0x200B, 0x2010), 0x2060, 0x061C, 0xFEFF, 0xAD)),
+    *map(chr, (0x7F, 0x80, 0x85, 0x9B, 0x9F, 0x2028, 0x2029, 0x034F, 0x180E, 0x3164, 0xFE0F, 0xFFF9)),
+    *map(chr, (0x1D173, 0xE0001, 0xE0041, 0xE0100)),
+)
+
+
+@pytest.mark.parametrize("unseen", UNSEEN, ids=lambda character: f"{ord(character):04x}")
+def test_what_a_child_writes_and_nobody_sees_is_escaped(unseen: str) -> None:
+    told = ChildOutput(service="web", id=None, pid=None, line=f"\N{SNOWMAN}paid{unseen}00.1\tdone")
+    text, line = rendered(told, TEXT), rendered(told, JSON)
+    assert f"\N{SNOWMAN}paid{ascii(unseen)[1:-1]}00.1\tdone" in text
+    assert unseen not in line
+    assert json.loads(line)["line"] == told.line
+
+
+def test_what_is_seen_is_left_as_it_is() -> None:
+    seen = "na\u00efve \u0645\u0631\u062d\u0628\u0627 \u65e5\u672c\u8a9e \U0001f600 e\u0301 \u00a0\u3000|\t|\\"
+    told = ChildOutput(service="web", id=None, pid=None, line=seen)
+    assert seen in rendered(told, TEXT)
+    assert json.dumps(seen, ensure_ascii=False) in rendered(told, JSON)
+
+
+@given(EVENTS)
+def test_seconds_have_six_digits_behind_the_point_at_the_most(told: Event) -> None:
+    record = json.loads(rendered(told, JSON), parse_float=str)
+    for name in told.__struct_fields__:
+        value = getattr(told, name)
+        if isinstance(value, float) and value > 1e-4:  # below that JSON may have 5e-05
+            assert len(record[name].partition(".")[2]) <= 6
+            assert abs(float(record[name]) - value) <= 6e-7
+
+
 def test_a_text_line_is_the_time_and_a_sentence() -> None:
     line = rendered(event(), TEXT, now=1767225600.5)
     assert line == "2026-01-01T00:00:00.500Z stopping (SIGTERM), 3 connections open\n"

@@ -9,6 +9,7 @@ from tcppar.child import contract
 from tcppar.config import Config, ServiceConfig, child_plan
 from tcppar.errors import ConfigurationError
 from tcppar.net.address import Address, format_endpoint
+from tcppar.observe.unseen import escaped
 from tcppar.policy import admission
 from tcppar.records import ChildPlan, DescriptorMode, Endpoints, Family
 from tcppar.settings import WhenFull
@@ -86,7 +87,7 @@ def _lines(service: ServiceConfig, plan: ChildPlan, endpoints: Endpoints) -> lis
         f"user: {plan.identity.name if plan.identity else 'as the server'}",
         f"directory: {plan.directory or 'as the server'}",
         "environment:",
-        *(f"  {_printable(f'{name}={value}')}" for name, value in sorted(environment.items())),
+        *(f"  {escaped(f'{name}={value}')}" for name, value in sorted(environment.items())),
     ]
     if settings.control_file is not None:
         lines += [
@@ -103,8 +104,3 @@ def _what_runs(plan: ChildPlan, filled: Mapping[str, object]) -> list[str]:
         f"command: {shlex.join(contract.fill(word, filled) for word in plan.command)}",
         f"program: {plan.program}",
     ]
-
-
-def _printable(text: str) -> str:
-    """A text of somebody else's on one line, and without what a terminal would obey."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

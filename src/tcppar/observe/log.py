@@ -1,5 +1,6 @@
 """The log: events become lines on a descriptor, and a log that cannot be written stops nobody."""
 
+import functools
 import json
 import os
 import re
@@ -7,11 +8,12 @@ import select
 import socket
 import stat
 import time
-from typing import Protocol
+from typing import Protocol, get_args
 
 import msgspec
 
 from tcppar.events import Event, Listening, LogLost
+from tcppar.observe.unseen import UNSEEN, escaped
 from tcppar.policy.timers import NEVER
 from tcppar.settings import LogFormat
 
@@ -28,8 +30,7 @@ _PIPE_PIECE = re.compile(rb".{1,%d}" % select.PIPE_BUF, re.DOTALL)
 # writes of their own; the rest goes to the driver as it is, and 64 bytes are less than what drivers keep free.
 _TERMINAL_PIECE = re.compile(rb"[\n\t]|[^\n\t]{1,64}")
 
-# Line breaks of all kinds (str.splitlines), and what a terminal would obey; tabs harm nobody.
-_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+_DELETE = "\x7f"  # the one in ASCII that JSON does not escape
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -46,9 +47,7 @@ class TextRenderer:
         self._clock = _Clock()
 
     def __call__(self, event: Event, now: float) -> str:
-        text = event.sentence()
-        if not text.isprintable():  # nearly every one is, and this costs less than a search for what to replace
-            text = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text)
+        text = escaped(event.sentence())
         return f"{text}\n" if isinstance(event, Listening) else f"{self._clock.text(now)} {text}\n"
 
 
@@ -60,11 +59,30 @@ class JsonRenderer:
         self._encode = msgspec.json.Encoder().encode
 
     def __call__(self, event: Event, now: float) -> str:
+        event = _with_short_times(event)
         try:
             text = self._encode(event).decode()
         except UnicodeEncodeError:
             text = _without_surrogates(event)
+        # JSON itself leaves these as they are. They can only stand in its strings.
+        if not text.isascii() or _DELETE in text:
+            text = UNSEEN.sub(lambda found: json.dumps(found[0])[1:-1], text)
         return f'{{"time":"{self._clock.text(now)}","level":"{event.level}",{text[1:]}\n'
+
+
+@functools.cache
+def _times_of(kind: type[Event]) -> tuple[str, ...]:
+    """The fields of a kind of event that are seconds."""
+    return tuple(field.name for field in msgspec.structs.fields(kind) if float in (field.type, *get_args(field.type)))
+
+
+def _with_short_times(event: Event) -> Event:
+    """An event whose seconds have six digits behind the point at the most: nothing here is measured more finely."""
+    fields = _times_of(type(event))
+    if not fields:
+        return event
+    times = ((name, getattr(event, name)) for name in fields)
+    return msgspec.structs.replace(event, **{name: round(time, 6) for name, time in times if time is not None})
 
 
 def _without_surrogates(event: Event) -> str:
