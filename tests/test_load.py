@@ -59,7 +59,7 @@ def assert_nothing_is_left(server: Server, descriptors_before: int) -> None:
 
 def is_spawner(pid: int) -> bool:
     try:
-        return b"tcppar.spawner" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"tcppar: spawner" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return True
 

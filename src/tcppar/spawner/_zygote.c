@@ -60,9 +60,19 @@ struct score {
     char of_children[8], own[8];
 };
 
+/* As spawner/title.py. */
+enum { LONGEST_TITLE = 96 };
+
+struct titles {
+    char *place; /* NULL: there is none */
+    size_t size;
+    char of_child[LONGEST_TITLE], of_worker[LONGEST_TITLE];
+};
+
 struct spawner {
     int channel;
     struct score score;
+    struct titles titles;
     int expected; /* how many descriptors come with an offer or a hire */
     int wanted_spares, spare_count;
     bool ending, orphaned;
@@ -198,6 +208,8 @@ static void become_child(bool works) {
         setpgid(0, 0);
     else
         setsid();
+    if (self.titles.place != NULL)
+        memcpy(self.titles.place, works ? self.titles.of_worker : self.titles.of_child, self.titles.size);
     sigaction(SIGCHLD, &default_action, NULL);
     sigprocmask(SIG_SETMASK, &self.waiting_mask, NULL);
 }
@@ -441,6 +453,27 @@ static PyObject *given(int descriptor, const unsigned char *order, size_t size) 
     return unpacked == NULL ? NULL : Py_BuildValue("iN", descriptor, unpacked);
 }
 
+PyDoc_STRVAR(set_titles_doc, "set_titles(place, of_child, of_worker)\n\n"
+                             "Let every process that is forked write one of these, both of one length, to an address:\n"
+                             "that of its arguments.");
+
+static PyObject *set_titles(PyObject *module, PyObject *args) {
+    unsigned long long place;
+    const char *of_child, *of_worker;
+    Py_ssize_t size, other_size;
+    if (!PyArg_ParseTuple(args, "Ky#y#", &place, &of_child, &size, &of_worker, &other_size))
+        return NULL;
+    if (size != other_size || size > LONGEST_TITLE) {
+        PyErr_SetString(PyExc_ValueError, "expected two titles of one length");
+        return NULL;
+    }
+    memcpy(self.titles.of_child, of_child, (size_t)size);
+    memcpy(self.titles.of_worker, of_worker, (size_t)size);
+    self.titles.size = (size_t)size;
+    self.titles.place = (char *)(uintptr_t)place;
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(serve_doc,
              "serve(channel, spares, passes_log, score, of_children, own) -> (descriptor, order) | None\n\n"
              "Take offers from the channel and fork a process for each, up to `spares` of them ahead. If a log is\n"
@@ -613,7 +646,8 @@ static PyObject *unpack(PyObject *module, PyObject *args) {
     return unpack_all(data, (size_t)size);
 }
 
-static PyMethodDef methods[] = {{"serve", serve, METH_VARARGS, serve_doc},
+static PyMethodDef methods[] = {{"set_titles", set_titles, METH_VARARGS, set_titles_doc},
+                                {"serve", serve, METH_VARARGS, serve_doc},
                                 {"wait", wait_for_offer, METH_VARARGS, wait_doc},
                                 {"next", next_offer, METH_VARARGS, next_doc},
                                 {"tell_ready", tell_ready, METH_VARARGS, tell_ready_doc},

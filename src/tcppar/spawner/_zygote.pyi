@@ -1,5 +1,6 @@
 from typing import Any
 
+def set_titles(place: int, of_child: bytes, of_worker: bytes, /) -> None: ...
 def serve(
     channel: int, spares: int, passes_log: bool, score: int, of_children: int, own: int, /
 ) -> tuple[int, tuple[Any, ...] | None] | None: ...

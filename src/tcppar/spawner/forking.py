@@ -37,6 +37,7 @@ from tcppar.records import (
     Report,
     Taken,
 )
+from tcppar.spawner.title import CHILD, WORKER, Title
 
 if TYPE_CHECKING:
     from tcppar.child.worker import Given
@@ -63,6 +64,7 @@ class ForkLauncher:
         self._handler = handler
         self._shared = tuple(shared)
         self._calls = calls
+        self._title = Title(plan.service)
         with OwnPath():
             handler.rehearse(plan.service)
         # What is there now is no garbage, and a collection in a child would only copy pages by looking at it.
@@ -109,10 +111,12 @@ class ForkLauncher:
         return life(*given)
 
     def _converse(self, descriptor: int, offer: Offer) -> int:
+        self._title.show(CHILD)
         connection_id = contract.connection_id(self._plan, offer.number)
         return self._handler.converse(descriptor, connection_id, self._plan.service, offer.endpoints)
 
     def _work(self, descriptor: int, hire: Hire) -> int:
+        self._title.show(WORKER)
         channel = Channel(socket.socket(fileno=descriptor), msgspec.msgpack.Decoder(Order), self._calls)
         Worker(
             self._plan.service,

@@ -38,6 +38,7 @@ from tcppar.records import (
 from tcppar.spawner import beginning, sandbox
 from tcppar.spawner.launch import Launcher
 from tcppar.spawner.oom import OomScore
+from tcppar.spawner.title import SPAWNER, Title
 
 _TOLERATED_STRIKES = 3
 # How many hand-overs, and for how many seconds, may wait to be reported together with what comes next.
@@ -241,6 +242,7 @@ def main() -> NoReturn:
     plan = Channel(end, msgspec.msgpack.Decoder(ChildPlan), means).receive_one()
     channel = Channel(end, msgspec.msgpack.Decoder(Order), means)
     score = OomScore(plan.oom_score_adj)
+    Title(plan.service).show(SPAWNER)
     try:
         _enter(plan)
     except sandbox.CannotEnter as error:

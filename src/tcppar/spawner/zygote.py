@@ -23,6 +23,7 @@ from tcppar.endpoints import PlainEnds
 from tcppar.spawner import beginning, loading, sandbox
 from tcppar.spawner.at_fork import AtFork
 from tcppar.spawner.oom import OomScore
+from tcppar.spawner.title import CHILD, SPAWNER, WORKER, Title
 
 try:
     from tcppar.spawner import _zygote
@@ -158,6 +159,9 @@ def main() -> NoReturn:
     channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, CHANNEL_DESCRIPTOR)
     plan = _read_plan(channel)
     score = OomScore(plan["oom_score_adj"])
+    title = Title(plan["service"])
+    title.show(SPAWNER)
+    _zygote.set_titles(title.place, title.text(CHILD), title.text(WORKER))
     try:
         _enter(plan)
         beginning.become_handlers_home(plan["environment"])
