@@ -250,7 +250,7 @@ class Server:
         return self._process is not None and self._process.poll() is None
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal, such as SIGHUP for a reload (README, "Signals"); nothing happens if it does not run."""
+        """Send it a signal, such as SIGHUP for a reload (docs/contract.md); nothing happens if it does not run."""
         if self._process is not None:
             self._process.send_signal(number)
 
