@@ -122,7 +122,7 @@ def test_an_answer_that_cannot_be_written_is_told_and_ends_with_111(words: list[
     command = [sys.executable, "-m", "tcppar", "check", "127.0.0.1:0", *words, "--", "cat"]
     with open("/dev/full", "wb") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
-    assert (done.returncode, done.stderr) == (111, "tcppar: cannot write the answer: No space left on device\n")
+    assert (done.returncode, done.stderr) == (111, "tcppar: cannot write the output: No space left on device\n")
 
 
 def test_a_program_whose_name_is_no_plain_word_gives_its_service_one(tmp_path: Path) -> None:

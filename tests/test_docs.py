@@ -76,7 +76,7 @@ def test_every_setting_has_its_type_its_default_and_its_flag() -> None:
         ("spawners", "whole number from 1 to 1000", "none", "`--spawners INT`"),
         ("when_full", 'one of `"wait"`, `"refuse"`', '`"wait"`', "`--when-full wait|refuse`"),
         ("keepalive", "`true` or `false`", "`true`", "`--keepalive` or `--no-keepalive`"),
-        ("keep_environment", "list of texts", "none", "`--keep-environment NAME`, once for each"),
+        ("keep_environment", "list of strings", "none", "`--keep-environment NAME`, can be repeated"),
     ],
 )
 def test_a_setting_is_described_in_words(name: str, type_: str, default: str, flag: str) -> None:

@@ -55,7 +55,7 @@ def test_too_little_memory_to_begin_is_told_in_a_line(megabytes: int) -> None:
     outcome = command.run("serve", "127.0.0.1:0", "--", "no-such-program", preexec_fn=most)
     if outcome.returncode != 100:  # which is a system where that is enough
         assert outcome.returncode == 111, outcome.stderr
-        assert outcome.stderr == "tcppar: not enough memory to start: raise the limit (ulimit -v, or the container's)\n"
+        assert outcome.stderr == "tcppar: not enough memory to start; raise the limit (ulimit -v, or the container's)\n"
 
 
 def test_a_limit_that_no_child_could_set_is_refused() -> None:

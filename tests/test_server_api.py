@@ -244,7 +244,9 @@ def test_every_mistake_of_the_settings_is_told_at_once_by_their_names() -> None:
 def test_a_server_without_an_address_or_with_two_lists_of_them_is_refused() -> None:
     with pytest.raises(tcppar.ConfigurationError, match="listen: missing"):
         tcppar.Server(handler="a:b")
-    with pytest.raises(tcppar.ConfigurationError, match="listen: the addresses are given without a name already"):
+    with pytest.raises(
+        tcppar.ConfigurationError, match="listen: give the addresses either as arguments or as listen, not both"
+    ):
         tcppar.Server("127.0.0.1:0", handler="a:b", listen=["127.0.0.1:0"])
     with pytest.raises(tcppar.ConfigurationError, match=r"listen: \('127.0.0.1', 0\): expected a text such as"):
         tcppar.Server(("127.0.0.1", 0), handler="a:b")  # type: ignore[arg-type]
@@ -534,7 +536,7 @@ def test_the_end_of_the_lifeline_stops_the_server_and_what_is_written_to_it_does
     assert server.exchange(b"hello") == b"hello"
     writer.close()
     assert server.wait() == 0
-    assert server.events("stopping")[0]["reason"] == "the lifeline has ended"
+    assert server.events("stopping")[0]["reason"] == "end of file on the lifeline"
 
 
 def test_conversations_have_their_time_at_the_end_of_the_lifeline_as_after_sigterm(serve: Serve, pipe: Pipe) -> None:
@@ -579,7 +581,7 @@ def test_a_lifeline_that_has_ended_already_lets_the_server_not_begin(serve: Serv
 def test_a_descriptor_that_is_not_open_is_a_mistake(option: str, number: str) -> None:
     result = command.run("serve", option, number, "127.0.0.1:0", "--", "cat")
     assert result.returncode == 100
-    assert f"{option}: {number}: no such descriptor is open" in result.stderr
+    assert f"{option}: descriptor {number} is not open" in result.stderr
 
 
 def test_a_file_is_no_lifeline(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ def test_during_a_stop_there_is_no_upgrade(serve: Serve) -> None:
         read_line(client)
         server.signal(signal.SIGTERM)
         server.wait_for_event("stopping")
-        assert ask_for_upgrade(server)["reasons"] == ["a stop is under way"]
+        assert ask_for_upgrade(server)["reasons"] == ["the server is stopping"]
     assert server.wait() == 0
 
 
@@ -243,7 +243,7 @@ def test_the_command_says_why_not(serve: Serve, tmp_path: Path) -> None:
     config.write(file, {"one": {"listen": ["127.0.0.1:0"], "comand": ["cat"]}})
     done = command.run("upgrade", str(server.pid))
     assert done.returncode == 111
-    assert "not upgraded; the server's log tells why" in done.stderr
+    assert "not upgraded; the server's log says why" in done.stderr
     [refused] = server.wait_for_event("upgrade-failed")
     assert "comand: unknown setting; did you mean command?" in refused["reasons"][0]
     assert server.events("upgraded") == []
@@ -318,7 +318,7 @@ def test_the_command_touches_no_other_process() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         done = command.run("upgrade", str(other.pid))
         assert done.returncode == 111
-        assert "expected one that was started as `tcppar serve`" in done.stderr
+        assert "is not a server started by `tcppar serve`" in done.stderr
         assert other.stdin is not None
         other.stdin.write(b"\n")
         other.stdin.close()

@@ -17,7 +17,7 @@ def main() -> None:
         # A library for which there is no room is an ImportError, with the linker's words.
         if isinstance(error, ImportError) and not any(words in str(error) for words in _NO_ROOM):
             raise
-        sys.stderr.write("tcppar: not enough memory to start: raise the limit (ulimit -v, or the container's)\n")
+        sys.stderr.write("tcppar: not enough memory to start; raise the limit (ulimit -v, or the container's)\n")
         sys.exit(111)  # ExitCode.SYSTEM, which may be what could not be imported
 
     main()

@@ -33,7 +33,7 @@ class _CommandAfterDashes(click.Command):
         return super().parse_args(ctx, own)
 
 
-@click.group(help="A process of its own for every TCP connection.")
+@click.group(help="Give every TCP connection a process of its own.")
 @click.version_option(tcppar.__version__, prog_name="tcppar")
 def cli() -> None:
     """Group of all commands."""
@@ -49,7 +49,7 @@ def _service_options(command: Callable[..., None]) -> Callable[..., None]:
     cls=_CommandAfterDashes,
     options_metavar="[OPTIONS]",
     short_help="Serve a program, or all services of a file.",
-    epilog="Exit codes: 0 after an asked-for stop, 100 for a mistake in the command or the configuration, "
+    epilog="Exit codes: 0 after it was asked to stop, 100 for a mistake in the command line or the configuration, "
     "111 if the system refuses something at the start.",
 )
 @click.argument("addresses", metavar="[ADDRESS]... -- PROGRAM [ARGUMENT]...", nargs=-1)
@@ -58,24 +58,27 @@ def _service_options(command: Callable[..., None]) -> Callable[..., None]:
     "--ready-fd",
     type=int,
     metavar="N",
-    help="When ready, write the line `ready ADDRESS...` to descriptor N, and close it. Blanks in an address are octal "
-    "escapes.",
+    help="When ready, write the line `ready ADDRESS...` to descriptor N and close it. Blanks in an address are written "
+    "as octal escapes.",
 )
 @click.option(
-    "--failure-fd", type=int, metavar="N", help="If the start fails, write why to descriptor N too, and close it."
+    "--failure-fd",
+    type=int,
+    metavar="N",
+    help="If the start fails, also write the reason to descriptor N and close it.",
 )
 @click.option(
     "--lifeline-fd",
     type=int,
     metavar="N",
-    help="Stop, as after SIGTERM, at the end of what descriptor N brings: when whoever holds the other end of the pipe "
-    "has closed it, or is dead.",
+    help="Stop, as on SIGTERM, at end of file on descriptor N: when the process that holds the other end of the pipe "
+    "closes it or dies.",
 )
 @click.option(
     "--keep/--no-keep",
     default=None,
-    help="Have a keeper: a process that holds everything open, and starts the server's main process again if it dies. "
-    "No client notices. Always so for process 1. (Linux)",
+    help="Run under a keeper: a process that holds everything open and restarts the server's main process if it dies, "
+    "so that no client notices. Process 1 always has one. (Linux)",
 )
 @_service_options
 @click.pass_context
@@ -92,8 +95,8 @@ def serve(
 ) -> None:
     """Run PROGRAM for every connection to an ADDRESS, each in a process of its own.
 
-    ADDRESS is IP:PORT, [IPv6]:PORT, :PORT for both families, unix:/PATH, or inherited[:NAME]. The program's descriptors
-    0 and 1 are the connection, and 2 is the log.
+    ADDRESS is IP:PORT, [IPv6]:PORT, :PORT for IPv4 and IPv6, unix:/PATH, or inherited[:NAME]. The program has the
+    connection as its standard input and output; its standard error goes to the log.
     """
     read = partial(flags.read, file, addresses, ctx.obj, given)
     if (books := os.environ.pop(upgrade.TRIAL, None)) is not None:
@@ -125,14 +128,14 @@ def _keep_to_ourselves(option: str, descriptor: int | None) -> None:
         if descriptor is not None:
             os.set_inheritable(descriptor, False)
     except (OSError, OverflowError):
-        raise ConfigurationError([f"command line: {option}: {descriptor}: no such descriptor is open"]) from None
+        raise ConfigurationError([f"command line: {option}: descriptor {descriptor} is not open"]) from None
 
 
-@cli.command(cls=_CommandAfterDashes, short_help="Find every mistake of a configuration; explain what would happen.")
+@cli.command(cls=_CommandAfterDashes, short_help="Find the mistakes in a configuration; show what a client would get.")
 @click.argument("addresses", metavar="[ADDRESS]... -- PROGRAM [ARGUMENT]...", nargs=-1)
 @click.option("-c", "--config", "file", type=click.Path(path_type=Path), help="Read services from a TOML file.")
 @click.option("--from", "client", metavar="IP", help="Show what would happen to a client from this address.")
-@click.option("--service", metavar="NAME", help="The service that the client comes to; needed if there are several.")
+@click.option("--service", metavar="NAME", help="The service that the client connects to, if there are several.")
 @_service_options
 @click.pass_context
 def check(
@@ -144,7 +147,9 @@ def check(
     service: str | None,
     **given: Any,
 ) -> None:
-    """Check a configuration without serving it: every mistake at once. Handlers are loaded, by a process of its own."""
+    """Check a configuration without serving it, and list all of its mistakes. Handlers are loaded, in a separate
+    process.
+    """
     config = flags.read(file, addresses, ctx.obj, given)
     _try_handlers(config, str(file or "command line"))
     if service is not None:
@@ -155,34 +160,37 @@ def check(
         _say(explain(config, client, service, os.environ))
 
 
-@cli.command("upgrade", short_help="Replace a running server by the installed version.")
+@cli.command("upgrade", short_help="Replace a running server with the installed version.")
 @click.argument("pid", type=int)
 @click.option(
-    "--timeout", type=float, default=35.0, show_default=True, metavar="SECONDS", help="How long that may take."
+    "--timeout", type=float, default=35.0, show_default=True, metavar="SECONDS", help="How long the upgrade may take."
 )
 def upgrade_command(pid: int, timeout: float) -> None:
-    """Let the installed version of tcppar go on in place of the server with the process id PID, which is what `tcppar
-    serve` was started as, or its supervisor. No connection is cut, and no client refused. The configuration's file is
-    read again. If the installed version cannot go on, everything stays as it is, and the server's log tells why.
-    (SIGUSR2 to the server does the same.) Linux only.
+    """Replace the running server with process id PID by the installed version of tcppar.
+
+    PID is the process that `tcppar serve` was started as, or its supervisor. No connection is cut, no client is
+    refused, and the configuration file is read again. If the installed version cannot take over, nothing changes, and
+    the server's log says why. Sending SIGUSR2 to the server does the same. Linux only.
     """
     with RunningServer(pid) as server:
         server.upgrade(timeout)
-    _say(f"process {pid}: upgraded; its log tells what has changed")
+    _say(f"process {pid}: upgraded; its log says what has changed")
 
 
 @cli.command(
-    short_help="Try this machine: is anybody lost when parts fail?",
+    short_help="Test on this machine whether clients are lost when parts fail.",
     epilog="Exit codes: 0 if nothing is lost, 1 if something is, 111 if the server does not start.",
 )
-@click.option("--seconds", type=click.FloatRange(min=1), default=50.0, show_default=True, help="How long, about.")
-@click.option("--only", metavar="PART", multiple=True, help="Only this part, such as `resets`; once for each.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=1), default=50.0, show_default=True, help="About how long it takes."
+)
+@click.option("--only", metavar="PART", multiple=True, help="Run only this part, such as `resets`. Can be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 def selftest(seconds: float, only: tuple[str, ...], as_json: bool) -> None:
-    """Start a server on this machine, let clients come to it, and make it fail in every way: resets, storms of signals,
-    shortages, killed processes, upgrades, slow clients. Every byte is verified, and every connection accounted for.
+    """Start a server on this machine, connect clients to it, and make its parts fail: resets, storms of signals,
+    shortages, killed processes, upgrades, slow clients. Every byte is verified, and every connection is accounted for.
 
-    It needs no right, and touches nothing but its own processes and ports of 127.0.0.1.
+    It needs no privileges, and touches nothing but its own processes and ports of 127.0.0.1.
     """
     # Here, because the server's main process imports this module, and has no use for what that one needs.
     from tcppar.testing.selftest import show
@@ -208,7 +216,7 @@ def _say(text: str) -> None:
     except OSError as error:
         # Python keeps what could not be written, and would fail with it once more at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        raise SystemRefused(f"cannot write the answer: {error.strerror}") from None
+        raise SystemRefused(f"cannot write the output: {error.strerror}") from None
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ def load(path: Path, *, again: bool = False) -> Config:
     except OSError as error:
         raise ConfigurationError([f"{path}: cannot be read: {error.strerror}"]) from None
     if len(data) > LARGEST_FILE:
-        raise ConfigurationError([f"{path}: is too large: expected {LARGEST_FILE} bytes at the most"])
+        raise ConfigurationError([f"{path}: is too large: expected at most {LARGEST_FILE} bytes"])
     try:
         text = data.decode().replace("\r\n", "\n")
     except UnicodeDecodeError as error:
@@ -62,7 +62,7 @@ def _read_any(path: Path) -> bytes:
 def _read_regular(path: Path) -> bytes:
     # Not every file may be opened to see what it is: there are devices that do something then.
     if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file, and a server that serves reads nothing else")
+        raise OSError(errno.EINVAL, "it is not a regular file, and a running server reads nothing else")
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
         before = os.fstat(descriptor)
@@ -71,5 +71,5 @@ def _read_regular(path: Path) -> bytes:
     if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size) or len(data) < min(
         after.st_size, LARGEST_FILE
     ):
-        raise OSError(errno.EBUSY, "it changes while it is read")
+        raise OSError(errno.EBUSY, "it changed while it was read")
     return data

@@ -27,16 +27,16 @@ FOLDER = Path("docs")
 _HELP_WIDTH = 100
 
 _WORDS_OF_THE_COMMAND = {
-    "listen": "none: the words `ADDRESS...` of the command",
-    "command": "none: the words `PROGRAM ARGUMENT...` after `--`",
+    "listen": "none; given as `ADDRESS...` on the command line",
+    "command": "none; given as `PROGRAM ARGUMENT...` after `--`",
 }
 
 _SETTINGS_HEAD = """
 # Settings
 
 A setting is a key in the file that `-c FILE` names, or a flag of `tcppar serve` and `tcppar check`. The file is
-[TOML](https://toml.io): settings of the server stand at its top, those of a service in a table `[service.NAME]`. With
-flags alone there is one service, and its name is the program's.
+[TOML](https://toml.io): the settings of the server go at the top, and those of a service in a table `[service.NAME]`.
+With flags alone there is one service, named after the program.
 
     log_format = "json"
 
@@ -45,17 +45,17 @@ flags alone there is one service, and its name is the program's.
     command = ["cat"]
     max_lifetime = "5m"
 
-Only `listen` and `command`, or `handler` in its place, must be given. `tcppar check` tells every mistake of a file or a
-command line at once.
+Only `listen` is required, and either `command` or `handler`. `tcppar check` lists all mistakes in a file or a command
+line.
 """
 
 _EVENTS_HEAD = """
 # Events
 
-What the server tells, on its descriptor 2. With `--log-format json` each event is a line with one JSON object: the
-keys `time` (UTC, RFC 3339, with milliseconds), `level` (`info`, `warning` or `error`) and `event` (the name below),
-then the event's own. With `--log-format text` it is a line with the time and a sentence for people; programs should
-read JSON, for the sentences may change.
+The server logs these events on its descriptor 2. With `--log-format json`, each event is one line with a JSON object:
+the keys `time` (UTC, RFC 3339, with milliseconds), `level` (`info`, `warning` or `error`) and `event` (one of the names
+below), followed by the event's own keys. Seconds have at most six decimal places. With `--log-format text`, each event
+is one line with the time and a sentence for people. Programs should read the JSON, because the sentences may change.
 """
 
 _COMMANDS_HEAD = """
@@ -97,15 +97,15 @@ def _setting_type(kind: type[Struct], name: str) -> str:
         return "whole number" + _bounds(get_type_hints(kind, include_extras=True)[name])
     return {
         bool: "`true` or `false`",
-        str: "text",
-        Duration: 'duration: seconds, or a text such as `"30s"`, `"250ms"`, `"5m"`, `"12h"` or `"7d"`',
+        str: "string",
+        Duration: 'duration: a number of seconds, or a string such as `"30s"`, `"250ms"`, `"5m"`, `"12h"` or `"7d"`',
         Bounds: 'one number, or two such as `"2-16"`',
-        Limit: 'number, a size such as `"64M"`, or `"unlimited"`',
-        FileMode: 'file mode: a text in octal such as `"0027"`',
-        tuple[str, ...]: "list of texts",
+        Limit: 'a number, a size such as `"64M"`, or `"unlimited"`',
+        FileMode: 'file mode: an octal string such as `"0027"`',
+        tuple[str, ...]: "list of strings",
         tuple[Address, ...]: "list of addresses",
-        dict[str, str]: "table of names with texts",
-        dict[str, Limit]: 'table of names with limits: a number, a size such as `"64M"`, or `"unlimited"`',
+        dict[str, str]: "table of names and strings",
+        dict[str, Limit]: 'table of names and limits; a limit is a number, a size such as `"64M"`, or `"unlimited"`',
     }[plain]
 
 
@@ -138,7 +138,7 @@ def _flag(name: str) -> str:
     assert isinstance(option, click.Option)
     value = f" {option.metavar}" if option.metavar else ""
     forms = " or ".join(f"`{flag}{value}`" for flag in (*option.opts, *option.secondary_opts))
-    return f"{forms}, once for each" if option.multiple else forms
+    return f"{forms}, can be repeated" if option.multiple else forms
 
 
 def _one_of(kind: EnumType) -> str:
@@ -179,9 +179,9 @@ def _field_type(hint: Any) -> str:
         bool: "true or false",
         int: "whole number",
         float: "number",
-        str: "text",
+        str: "string",
         NoneType: "null",
-        tuple[str, ...]: "list of texts",
+        tuple[str, ...]: "list of strings",
     }[hint]
 
 

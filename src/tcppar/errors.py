@@ -66,5 +66,5 @@ def as_refusal(error: TcpparError | OSError | MemoryError) -> TcpparError:
         what = f"{errno.errorcode.get(number, number)} ({os.strerror(number)})"
     *_, place = traceback.extract_tb(error.__traceback__)
     return SystemRefused(
-        f"the system refuses what is needed: {what}, at {os.path.basename(place.filename)}:{place.lineno}"
+        f"the system refused what was needed: {what}, at {os.path.basename(place.filename)}:{place.lineno}"
     )

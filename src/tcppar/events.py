@@ -1,4 +1,4 @@
-"""What the server tells: one frozen record for each kind of thing that happens.
+"""What the server logs: one frozen record for each kind of thing that happens.
 
 The class's tag is the `event` of a JSON line; its fields are the line's other keys; `sentence()` is the text form.
 docs/events.md is written from here.
@@ -47,8 +47,8 @@ class Listening(Event, frozen=True, kw_only=True, tag="listening"):
 
 
 class SharedUser(Event, frozen=True, kw_only=True, tag="shared-user"):
-    """Told once, at the start: these services' children run as the user that the server itself runs as, and can signal
-    it. To separate them takes a server that root starts, and `user` in each service.
+    """Logged once, at the start: the children of these services run as the same user as the server, and can send it
+    signals. To separate them, start the server as root and set `user` in each service.
     """
 
     services: tuple[str, ...]
@@ -60,19 +60,20 @@ class SharedUser(Event, frozen=True, kw_only=True, tag="shared-user"):
 
     def sentence(self) -> str:
         return (
-            f"{', '.join(self.services)}: children run as the server's own user ({self.user}) and can harm it; "
-            f"{'' if self.user == 0 else 'let root start it, and '}set `user` to another one"
+            f"{', '.join(self.services)}: children run as the same user as the server ({self.user}) and can harm it; "
+            f"{'set' if self.user == 0 else 'start it as root and set'} `user` to another one"
         )
 
 
 class ConnectionEnded(Event, frozen=True, kw_only=True, tag="end"):
-    """A connection's one record, written when its child has ended.
+    """The record of a connection, written when its child has ended.
 
-    `exit` is the exit code, `signal` the signal that ended the child; both are null where nobody could wait for it
-    (its spawner was killed, in the portable profile). Times are seconds: `queued` from the end of the handshake to the
-    hand-over (null: the system does not tell), `spawn` to make the process, `duration` from the accept to the end.
-    `cpu` and `peak_memory_kb` are the child's own and its waited-for children's (wait4(2)); the peak is null if it was
-    below the spawner's size, some 15 MB, which hides it. `ended_by` names the rule that ended it, if one did.
+    `exit` is the exit code, `signal` the signal that ended the child. Both are null if nobody could wait for the child
+    (in the portable profile, when its spawner was killed). Times are in seconds: `queued` from the end of the handshake
+    to the hand-over (null if the system does not say), `spawn` to create the process, `duration` from the accept to the
+    end. `cpu` and `peak_memory_kb` cover the child and those of its children that it waited for (wait4(2)). The peak is
+    null if it was below the size of the spawner, about 15 MB, which hides it. `ended_by` names the rule that ended the
+    connection, if one did.
     """
 
     id: str
@@ -104,7 +105,7 @@ class ConnectionEnded(Event, frozen=True, kw_only=True, tag="end"):
 
 
 class ConnectionRefused(Event, frozen=True, kw_only=True, tag="refused"):
-    """A connection was accepted and closed without a child: `reason` is the rule, `detail` what led to it."""
+    """A connection was accepted and closed without a child. `reason` is the rule, `detail` the cause."""
 
     id: str
     service: str
@@ -124,8 +125,8 @@ class ConnectionRefused(Event, frozen=True, kw_only=True, tag="refused"):
 
 
 class ChildOutput(Event, frozen=True, kw_only=True, tag="stderr"):
-    """A line that a child, or a process that it started, wrote to descriptor 2; `pid` is the child's. `id` is null for
-    what a spawner wrote, or a worker between two connections.
+    """A line that a child, or a process it started, wrote to descriptor 2. `pid` is the child's. `id` is null for lines
+    from a spawner, or from a worker between two connections.
     """
 
     service: str
@@ -138,7 +139,7 @@ class ChildOutput(Event, frozen=True, kw_only=True, tag="stderr"):
 
 
 class Fault(Event, frozen=True, kw_only=True, tag="fault"):
-    """A failure that the server lives through. `count` is how many it stands for: at most one is told each 10 s."""
+    """A failure that the server survives. Each kind is logged at most once in 10 s; `count` is the number of times."""
 
     what: str
     error: str
@@ -157,7 +158,7 @@ class Fault(Event, frozen=True, kw_only=True, tag="fault"):
 
 
 class ListenerReset(Event, frozen=True, kw_only=True, tag="reset"):
-    """A listener was reset, asked for or after too many strikes. `lossless`: no client can have been lost by it."""
+    """A listener was reset, on request or after too many strikes. `lossless`: no client can have been lost by it."""
 
     service: str
     address: str
@@ -170,12 +171,12 @@ class ListenerReset(Event, frozen=True, kw_only=True, tag="reset"):
 
     def sentence(self) -> str:
         return f"{self.service} {self.address}: reset, {self.reason}" + (
-            "" if self.lossless else "; clients that came just then may have been refused"
+            "" if self.lossless else "; clients that arrived at that moment may have been refused"
         )
 
 
 class ListenerClosed(Event, frozen=True, kw_only=True, tag="closed"):
-    """A listener was closed, its queue emptied."""
+    """A listener was closed after its queue was emptied."""
 
     service: str
     address: str
@@ -196,7 +197,9 @@ class SpawnerStarted(Event, frozen=True, kw_only=True, tag="spawner"):
 
 
 class SpawnerDied(Event, frozen=True, kw_only=True, tag="spawner-died"):
-    """A spawner ended unasked. Its `children` go on and are still counted; `offers` are offered to another."""
+    """A spawner ended unexpectedly. Its `children` continue and are still counted; its `offers`, the connections it had
+    been given and not yet taken, go to another spawner.
+    """
 
     service: str
     pid: int
@@ -210,16 +213,17 @@ class SpawnerDied(Event, frozen=True, kw_only=True, tag="spawner-died"):
 
     def sentence(self) -> str:
         return (
-            f"{self.service} spawner pid {self.pid} died, {self.outcome}: its {self.children} children go on, "
-            f"{self.offers} unanswered hand-overs are offered again"
+            f"{self.service} spawner pid {self.pid} died with {self.outcome}: its {self.children} children continue, "
+            f"{self.offers} connections it had not taken go to another spawner"
         )
 
 
 class GivenUp(Event, frozen=True, kw_only=True, tag="given-up"):
-    """A spawner or a worker is ended and replaced, for it does not do what it should.
+    """A spawner or a worker is killed and replaced, because it misbehaves.
 
-    `role` is "spawner" or "worker". It does not answer, for it was stopped or hangs; or it says what cannot be so, as
-    its children can make it do, which run as the same user. What it had not taken is offered to another.
+    `role` is "spawner" or "worker". Either it does not answer, because it was stopped or hangs, or it reports what
+    cannot be true; its children, which run as the same user, can make it do either. Connections that it had not taken
+    go to another process.
     """
 
     service: str
@@ -232,7 +236,7 @@ class GivenUp(Event, frozen=True, kw_only=True, tag="given-up"):
         return Level.ERROR
 
     def sentence(self) -> str:
-        return f"{self.service} {self.role} pid {self.pid} is given up: {self.reason}"
+        return f"{self.service} {self.role} pid {self.pid} is replaced: {self.reason}"
 
 
 class WorkerStarted(Event, frozen=True, kw_only=True, tag="worker"):
@@ -247,8 +251,9 @@ class WorkerStarted(Event, frozen=True, kw_only=True, tag="worker"):
 
 
 class WorkerEnded(Event, frozen=True, kw_only=True, tag="worker-ended"):
-    """A worker of a pool ended. `asked`: it was told to, or has come to its limits; else it died, and the connection
-    that it had ended with it."""
+    """A worker of a pool ended. `asked` is true if it was told to end or had reached its limits. Otherwise it died, and
+    its connection, if it had one, ended with it.
+    """
 
     service: str
     pid: int
@@ -266,7 +271,7 @@ class WorkerEnded(Event, frozen=True, kw_only=True, tag="worker-ended"):
 
 
 class Reloaded(Event, frozen=True, kw_only=True, tag="reloaded"):
-    """The configuration was read again and is in force."""
+    """The configuration was read again and now applies."""
 
     added: tuple[str, ...]
     changed: tuple[str, ...]
@@ -282,7 +287,7 @@ class Reloaded(Event, frozen=True, kw_only=True, tag="reloaded"):
 
 
 class ReloadFailed(Event, frozen=True, kw_only=True, tag="reload-failed"):
-    """The new configuration cannot be put in force; everything goes on as before."""
+    """The new configuration cannot be applied. Everything continues as before."""
 
     mistakes: tuple[str, ...]
 
@@ -291,12 +296,13 @@ class ReloadFailed(Event, frozen=True, kw_only=True, tag="reload-failed"):
         return Level.ERROR
 
     def sentence(self) -> str:
-        return "reload failed, nothing was changed: " + "; ".join(self.mistakes)
+        return "reload failed, nothing has changed: " + "; ".join(self.mistakes)
 
 
 class Upgraded(Event, frozen=True, kw_only=True, tag="upgraded"):
-    """The installed program goes on in place of the one that ran, in the same process. Spawners are replaced next; what
-    the configuration's file says now follows as `reloaded`."""
+    """The installed version has taken over, in the same process. Next the spawners are replaced and the configuration
+    file is applied again, which is logged as `reloaded`.
+    """
 
     version: str
     former_version: str
@@ -307,7 +313,7 @@ class Upgraded(Event, frozen=True, kw_only=True, tag="upgraded"):
 
 
 class UpgradeFailed(Event, frozen=True, kw_only=True, tag="upgrade-failed"):
-    """The installed program cannot go on from here; the one that runs does, as if nothing had been asked."""
+    """The installed version cannot take over. The running one continues as if nothing had been asked."""
 
     reasons: tuple[str, ...]
 
@@ -316,11 +322,13 @@ class UpgradeFailed(Event, frozen=True, kw_only=True, tag="upgrade-failed"):
         return Level.ERROR
 
     def sentence(self) -> str:
-        return "upgrade failed, nothing was changed: " + "; ".join(self.reasons)
+        return "upgrade failed, nothing has changed: " + "; ".join(self.reasons)
 
 
 class Recovered(Event, frozen=True, kw_only=True, tag="recovered"):
-    """The supervisor died, and its keeper has started another, which goes on. `outcome` is how the former one ended."""
+    """The supervisor died, and its keeper has started another one, which continues its work. `outcome` says how the
+    former supervisor ended.
+    """
 
     outcome: str
     pid: int
@@ -331,14 +339,13 @@ class Recovered(Event, frozen=True, kw_only=True, tag="recovered"):
         return Level.ERROR
 
     def sentence(self) -> str:
-        return (
-            f"the supervisor died, {self.outcome}; process {self.pid} goes on in its place, {_open(self.connections)}"
-        )
+        return f"the supervisor died with {self.outcome}; process {self.pid} takes its place, {_open(self.connections)}"
 
 
 class KeeperLost(Event, frozen=True, kw_only=True, tag="keeper-lost"):
-    """The keeper was killed. The supervisor, process `pid`, goes on without one: signals for the server go to it. The
-    next upgrade brings another keeper."""
+    """The keeper was killed. The supervisor, process `pid`, continues without one: send signals for the server to it.
+    The next upgrade starts another keeper.
+    """
 
     pid: int
 
@@ -347,11 +354,11 @@ class KeeperLost(Event, frozen=True, kw_only=True, tag="keeper-lost"):
         return Level.ERROR
 
     def sentence(self) -> str:
-        return f"the keeper was killed; process {self.pid} goes on without one, until the next upgrade"
+        return f"the keeper was killed; process {self.pid} continues without one until the next upgrade"
 
 
 class Stopping(Event, frozen=True, kw_only=True, tag="stopping"):
-    """A stop was asked for."""
+    """The server was asked to stop."""
 
     reason: str
     connections: int
@@ -361,7 +368,7 @@ class Stopping(Event, frozen=True, kw_only=True, tag="stopping"):
 
 
 class Stopped(Event, frozen=True, kw_only=True, tag="stopped"):
-    """The last record: what the server did in its life. accepted = ended + refused."""
+    """The last record, with the totals of the server's life: `accepted` is `ended` and `refused` together."""
 
     accepted: int
     ended: int
@@ -373,12 +380,12 @@ class Stopped(Event, frozen=True, kw_only=True, tag="stopped"):
     def sentence(self) -> str:
         return (
             f"stopped: accepted {self.accepted}, ended {self.ended}, refused {self.refused}, "
-            f"strikes {self.strikes}, resets {self.resets}, clients' faults {self.client_faults}"
+            f"strikes {self.strikes}, resets {self.resets}, client faults {self.client_faults}"
         )
 
 
 class LogLost(Event, frozen=True, kw_only=True, tag="log-lost"):
-    """Records that could not be written in time were dropped."""
+    """Records were dropped because they could not be written in time."""
 
     records: int
 
@@ -387,4 +394,4 @@ class LogLost(Event, frozen=True, kw_only=True, tag="log-lost"):
         return Level.ERROR
 
     def sentence(self) -> str:
-        return f"the log could not be written: {self.records} records are lost"
+        return f"the log could not be written: {self.records} records were lost"

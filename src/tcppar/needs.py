@@ -24,7 +24,7 @@ def refuse_if_short(config: Config) -> None:
     needed += sum(_of_service(service.settings) for service in config.services.values())
     if most != resource.RLIM_INFINITY and most < needed:
         raise SystemRefused(
-            f"the limit for open files is {most}, and {needed} are needed at the least: raise it (ulimit -Hn {needed})"
+            f"the limit for open files is {most}, but at least {needed} are needed: raise it (ulimit -Hn {needed})"
         )
 
 

@@ -135,7 +135,9 @@ class Server:
                 _refuse_what_is_no_socket(address)
                 refuse_wrapped(address)
         if addresses and "listen" in settings:
-            raise ConfigurationError(["settings: listen: the addresses are given without a name already"])
+            raise ConfigurationError(
+                ["settings: listen: give the addresses either as arguments or as listen, not both"]
+            )
         if addresses:
             settings["listen"] = [_address(number, address) for number, address in enumerate(addresses)]
         if handler is not None:
@@ -152,7 +154,7 @@ class Server:
     def __setattr__(self, name: str, value: object) -> None:
         if name == "socket":
             refuse_wrapped(value)
-            raise ConfigurationError(["Server.socket: it listens on what it was constructed with, and has no socket"])
+            raise ConfigurationError(["Server.socket: cannot be set; pass the listening socket to Server(...)"])
         super().__setattr__(name, value)
 
     # Starting.
@@ -176,7 +178,7 @@ class Server:
 
     def _launch(self) -> None:
         if self._process is not None:
-            raise RuntimeError("the server runs already")
+            raise RuntimeError("the server is already running")
         with ExitStack() as childs:
             self._report, says = _pipe(childs)
             lives, self._lifeline = _pipe(childs, childs_end=0)
@@ -286,7 +288,7 @@ class Server:
         try:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise TimeoutError(f"the server still runs after {timeout:g} s") from None
+            raise TimeoutError(f"the server is still running after {timeout:g} s") from None
         self._process = None
         self._addresses = []
         self._lifeline.close()
@@ -309,7 +311,7 @@ def _raise_for(code: int, reasons: Sequence[str]) -> None:
     if code == ExitCode.USAGE and reasons:
         raise ConfigurationError(reasons)
     status = -code if code < 0 else code << 8  # as waitpid(2) gives it
-    raise SystemRefused("\n".join(reasons) or f"the server has ended, {outcome.in_words(status)}")
+    raise SystemRefused("\n".join(reasons) or f"the server ended with {outcome.in_words(status)}")
 
 
 def refuse_in_an_import() -> None:
@@ -322,7 +324,7 @@ def refuse_in_an_import() -> None:
     while frame is not None:
         if frame.f_globals.get("__name__") == _IMPORTER:
             raise ConfigurationError(
-                ['a server is started by the import of its own handler: start it under `if __name__ == "__main__":`']
+                ['the import of a handler starts a server of its own: start it under `if __name__ == "__main__":`']
             )
         frame = frame.f_back
 
@@ -338,8 +340,9 @@ def refuse_wrapped(listener: object) -> None:
     kind = f"{type(listener).__module__}.{type(listener).__qualname__}"
     raise ConfigurationError(
         [
-            f"socket: {kind} is no plain socket: the server is a process of its own, gets the socket alone, and would "
-            "serve clear text. Give it the plain one, and let each connection's process begin TLS: " + _TLS_IN_A_HANDLER
+            f"socket: {kind} is not a plain socket: the server, a separate process, gets only the bare socket, and "
+            "would serve clear text. Pass the plain socket, and start TLS in the process of each connection: "
+            + _TLS_IN_A_HANDLER
         ]
     )
 

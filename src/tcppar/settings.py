@@ -41,8 +41,9 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     listen: Annotated[
         tuple[Address, ...],
         Meta(
-            description="Where to listen: `IP:PORT`, `[IPv6]:PORT`, `:PORT` (both families), `unix:/PATH`, or "
-            "`inherited[:NAME]` for listeners of the service manager's (LISTEN_FDS). Port 0 lets the system choose."
+            description="Where to listen: `IP:PORT`, `[IPv6]:PORT`, `:PORT` (IPv4 and IPv6), `unix:/PATH`, or "
+            "`inherited[:NAME]` for listeners passed by the service manager (LISTEN_FDS). Port 0 lets the system "
+            "choose a port."
         ),
     ] = ()
     command: Annotated[
@@ -56,102 +57,110 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     handler: Annotated[
         str | None,
         Meta(
-            description="Instead of a command: the Python handler, as `module:name` or `path/file.py:name`. It is a "
-            "function of a Connection, an `async def` of an AsyncConnection, or a class of socketserver's. A file's "
-            "folder comes first on its path. Modules are looked for where the server's Python looks (PYTHONPATH, what "
-            "is installed), and if they are not there, in `directory` (unset: where the server was started)."
+            description="A Python handler to run instead of a command, as `module:name` or `path/file.py:name`: a "
+            "function that takes a Connection, an `async def` that takes an AsyncConnection, or a request handler "
+            "class from socketserver. With a file, its folder comes first on the module path. Modules are searched for "
+            "where the server's Python searches (PYTHONPATH, installed packages), then in `directory` (if unset: where "
+            "the server was started)."
         ),
     ] = None
     mode: Annotated[
         HandlerMode,
         Meta(
-            description="`fork`: every connection gets a fresh process, a copy of one that has loaded the handler. "
-            "`pool`: workers serve one connection after the other, each one at a time."
+            description="`fork`: every connection gets a fresh process, forked from one that has loaded the handler. "
+            "`pool`: worker processes serve one connection after another."
         ),
     ] = HandlerMode.FORK
     workers: Annotated[
         Bounds,
         Meta(
-            description='With mode `pool`: the least and the most workers, as `"2-16"`. There are more while clients '
-            "wait, and fewer again when they are idle."
+            description='With mode `pool`: the minimum and maximum number of workers, such as `"2-16"`. Workers are '
+            "added while clients wait, and removed when they have been idle."
         ),
     ] = Bounds("8-64")
     connections_per_worker: Annotated[
-        Count | None, Meta(description="With mode `pool`: after so many connections a worker is replaced.")
+        Count | None, Meta(description="With mode `pool`: replace a worker after this many connections.")
     ] = None
     worker_memory: Annotated[
         Limit | None,
         Meta(
-            description='With mode `pool`: a worker whose peak memory is above this (`"200M"`) is replaced after the '
-            "connection."
+            description='With mode `pool`: replace a worker whose peak memory exceeds this (such as `"200M"`), after '
+            "the connection it is serving."
         ),
     ] = None
     preload: Annotated[
-        tuple[str, ...], Meta(description="Modules that are imported once, before the handler, for all its processes.")
+        tuple[str, ...], Meta(description="Modules to import once, before the handler, for all of its processes.")
     ] = ()
     backlog: Annotated[
         Annotated[int, Meta(ge=1, le=LARGEST_BACKLOG)],
         Meta(
-            description="Length of the kernel's queue of clients not yet accepted. The default is as much as the "
-            "system gives (net.core.somaxconn)."
+            description="Length of the kernel's queue of clients that are not yet accepted. The default is as long as "
+            "the system allows (net.core.somaxconn)."
         ),
     ] = LARGEST_BACKLOG
-    max_connections: Annotated[Count, Meta(description="How many connections may be open at once.")] = 1000
+    max_connections: Annotated[Count, Meta(description="How many connections can be open at once.")] = 1000
     when_full: Annotated[
         WhenFull,
-        Meta(description="At max_connections, let clients `wait` in the kernel's queue, or `refuse` them at once."),
+        Meta(
+            description="What happens to new clients at max_connections: they `wait` in the kernel's queue, or the "
+            "server will `refuse` them at once."
+        ),
     ] = WhenFull.WAIT
     hand_over_timeout: Annotated[
         Duration,
         Meta(
-            description="How long an accepted client waits while no process can be made for it (the system is short "
-            "of processes, memory or descriptors) before it is given up."
+            description="How long an accepted client may wait while no process can be created for it (because the "
+            "system is short of processes, memory or descriptors) before the server closes the connection."
         ),
     ] = Duration(60)
     strikes: Annotated[
         Annotated[int, Meta(ge=0, le=LARGEST_COUNT)],
         Meta(
-            description="How many unexpected failures of an accept are tolerated in a row before the listener is "
-            "reset. A reset loses no client (on Linux). (Of a wait for events, 3 are tolerated, whatever stands here.)"
+            description="How many unexpected failures to accept are tolerated in a row before the listener is reset. "
+            "On Linux a reset loses no client. (When waiting for events fails, 3 failures are always tolerated.)"
         ),
     ] = 3
     max_lifetime: Annotated[
         Duration | None,
         Meta(
-            description="How long a connection may last. Then its processes get SIGTERM and, after kill_timeout, "
-            "SIGKILL. Unset: without limit."
+            description="How long a connection may last. After that its processes get SIGTERM and, after "
+            "kill_timeout, SIGKILL. If unset, there is no limit."
         ),
     ] = None
     idle_timeout: Annotated[
         Duration | None,
         Meta(
-            description="How long neither side of a connection may have sent anything. Then it ends as by "
-            "max_lifetime. Choose more than the program may take for an answer. TCP on Linux alone; unset: any time."
+            description="How long a connection may be silent in both directions. After that it is ended as by "
+            "max_lifetime. Choose a time longer than the program may need for an answer. TCP on Linux only. If unset, "
+            "there is no limit."
         ),
     ] = None
     end_when_client_gone: Annotated[
         Duration | None,
         Meta(
-            description="How long a program may go on, without reading or sending, after its client has closed. Then "
-            "it ends as by max_lifetime. A client may close its side and wait for the answer: choose more than the "
-            "program may take for one. TCP on Linux alone; unset: any time."
+            description="How long a program may continue without reading or sending after its client has closed the "
+            "connection. After that it is ended as by max_lifetime. A client can also close its sending side and wait "
+            "for the answer, so choose a time longer than the program may need for one. TCP on Linux only. If unset, "
+            "there is no limit."
         ),
     ] = None
     linger: Annotated[
         Duration | None,
         Meta(
-            description="For programs that may end with input unread, whose client would otherwise lose the last part "
-            "of the reply: how long the client has to receive it after the program's end. It costs the server a "
-            "descriptor for each connection. Unset: the system may cut the reply."
+            description="For programs that may exit without reading all of their input: how long the client has after "
+            "that to receive the rest of the reply, which it could otherwise lose. Costs the server one descriptor for "
+            "each connection. If unset, the system may cut off the reply."
         ),
     ] = None
     drain_timeout: Annotated[
-        Duration, Meta(description="How long a stop waits for children to finish by themselves before SIGTERM.")
+        Duration, Meta(description="How long children have to finish by themselves after a stop, before SIGTERM.")
     ] = Duration(30)
     kill_timeout: Annotated[
-        Duration, Meta(description="How long a connection's processes have after SIGTERM before SIGKILL.")
+        Duration, Meta(description="How long a connection's processes have between SIGTERM and SIGKILL.")
     ] = Duration(5)
-    user: Annotated[str | None, Meta(description="User, by name or number, that children run as. Needs root.")] = None
+    user: Annotated[str | None, Meta(description="The user, by name or number, that children run as. Needs root.")] = (
+        None
+    )
     group: Annotated[
         str | None, Meta(description="Group, by name or number. The default is the user's, with its other groups.")
     ] = None
@@ -164,62 +173,63 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     rlimits: Annotated[
         dict[str, Limit],
         Meta(
-            description="Resource limits of each child by name, as in setrlimit(2): `nofile`, `as`, `cpu`, ... with a "
-            'number, a size (`"64M"`) or `"unlimited"`.'
+            description="Resource limits of each child, named as in setrlimit(2): `nofile`, `as`, `cpu` and so on, "
+            'each with a number, a size (`"64M"`) or `"unlimited"`.'
         ),
     ] = {}
     oom_score_adj: Annotated[
         Annotated[int, Meta(ge=-1000, le=1000)],
         Meta(
-            description="Which processes the system ends first when memory is short (Linux): the higher, the sooner "
-            "(`oom_score_adj` in proc(5)). This is that of children; spawners have one between theirs and the server's "
-            "own. To set it below the server's own takes a right (CAP_SYS_RESOURCE, mostly root's); without that, "
-            "children have the server's own."
+            description="How soon the system kills children when memory is short (Linux): the higher, the sooner "
+            "(`oom_score_adj` in proc(5)). Spawners get a value between the children's and the server's own. A value "
+            "below the server's own requires CAP_SYS_RESOURCE, which usually only root has; without it, children keep "
+            "the server's."
         ),
     ] = 500
-    environment: Annotated[dict[str, str], Meta(description="Variables added to the environment of children.")] = {}
+    environment: Annotated[dict[str, str], Meta(description="Variables to add to the environment of children.")] = {}
     keep_environment: Annotated[
-        tuple[str, ...], Meta(description="With clear_environment: variables kept from the server's own.")
+        tuple[str, ...], Meta(description="With clear_environment: variables of the server's own to keep.")
     ] = ()
     clear_environment: Annotated[
-        bool, Meta(description="Do not let children have the server's own environment; PATH is kept.")
+        bool, Meta(description="Keep the server's own environment from children, except for PATH.")
     ] = False
     stderr: Annotated[
         StderrMode,
         Meta(
-            description="Where a child's descriptor 2 leads: to the `log`, a record a line with the connection's id; "
-            "`inherit`: to the server's own; `null`: nowhere. Never to the client."
+            description="Where a child's descriptor 2 leads. `log`: to the log, one record for each line, with the "
+            "connection's id. `inherit`: where the server's own leads. `null`: nowhere. It never leads to the client."
         ),
     ] = StderrMode.LOG
     descriptors: Annotated[
         DescriptorMode,
         Meta(
-            description="`stdio`: descriptors 0 and 1 are the connection. `listen-fds`: descriptor 3 is, by systemd's "
-            "protocol (LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES), and 0 is /dev/null."
+            description="How a child gets the connection. `stdio`: as descriptors 0 and 1. `listen-fds`: as descriptor "
+            "3, following systemd's protocol (LISTEN_FDS, LISTEN_PID, LISTEN_FDNAMES); 0 is then /dev/null."
         ),
     ] = DescriptorMode.STDIO
     control_file: Annotated[
         str | None,
         Meta(
-            description="Template of a file written for each connection, with the placeholders of `command`. Its path "
-            "is `{ctl}`; only the child's user can read it; it is removed when the child ends."
+            description="The text of a file to write for each connection, with the same placeholders as `command`. "
+            "`{ctl}` is its path. Only the child's user can read it, and it is removed when the child ends."
         ),
     ] = None
-    keepalive: Annotated[
-        bool, Meta(description="SO_KEEPALIVE: the system notices clients that are gone without a word.")
-    ] = True
-    nodelay: Annotated[bool, Meta(description="TCP_NODELAY: small writes are sent at once.")] = False
+    keepalive: Annotated[bool, Meta(description="SO_KEEPALIVE: let the system detect clients that have vanished.")] = (
+        True
+    )
+    nodelay: Annotated[bool, Meta(description="TCP_NODELAY: send small writes at once.")] = False
     spawners: Annotated[
         Annotated[int, Meta(ge=1, le=MOST_SPAWNERS)] | None,
         Meta(
-            description="How many spawner processes make the children. Unset: as many as are needed, one to start with."
+            description="How many spawner processes create the children. If unset, there is one at first, and more as "
+            "needed."
         ),
     ] = None
     connections_per_spawner: Annotated[
         Count,
         Meta(
-            description="How many children a spawner has before another spawner is started. Some hundreds keep the "
-            "cost of a connection flat."
+            description="How many children a spawner may have before another spawner is started. A few hundred keep "
+            "the cost of a connection constant."
         ),
     ] = 400
 
@@ -227,13 +237,13 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The settings of the server as a whole: top level of the file, or flags."""
 
-    log_format: Annotated[LogFormat, Meta(description="`text` for people, `json` for one JSON object a line.")] = (
+    log_format: Annotated[LogFormat, Meta(description="`text` for people, `json` for one JSON object per line.")] = (
         LogFormat.TEXT
     )
     reload: Annotated[
         bool,
         Meta(
-            description="For developing: when a file of a handler has changed, load it again. New connections get the "
-            "new code, and running ones end with the old."
+            description="For development: reload a handler when one of its files has changed. New connections get the "
+            "new code; those that are open finish with the old."
         ),
     ] = False

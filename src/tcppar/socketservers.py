@@ -27,8 +27,8 @@ _NOT_CALLED = (
 )
 # Attributes that are for a server of another kind.
 _WITHOUT_EFFECT = {
-    "timeout": "it is for handle_request, which is not here: a time limit for clients is the request handler's timeout",
-    "daemon_threads": "requests have processes: whether server_close waits for them is said by block_on_close",
+    "timeout": "only handle_request uses it, which is not here; to limit clients, set the request handler's timeout",
+    "daemon_threads": "requests have processes; block_on_close decides whether server_close waits for them",
 }
 # What the server's process is told when it is started.
 _TOLD_AT_THE_START = ("RequestHandlerClass", "max_children", "tcppar_settings", "socket")
@@ -116,7 +116,7 @@ class ForkingTCPServer(socketserver.TCPServer):
             raise ConfigurationError([f"{type(self).__qualname__}.{name}: {_WITHOUT_EFFECT[name]}"])
         if name in _TOLD_AT_THE_START and vars(self).get("_serves"):
             raise ConfigurationError(
-                [f"{type(self).__qualname__}.{name}: the server serves, and was told at its start: set it before"]
+                [f"{type(self).__qualname__}.{name}: cannot be changed while the server runs; set it before"]
             )
         super().__setattr__(name, value)
 
@@ -184,7 +184,7 @@ class ForkingTCPServer(socketserver.TCPServer):
             NotImplementedError: always.
         """
         raise NotImplementedError(
-            "handle_request: requests are served by other processes, as they come: use serve_forever and shutdown"
+            "handle_request: other processes serve requests as they arrive; use serve_forever and shutdown"
         )
 
 
@@ -193,7 +193,9 @@ def _refuse_what_is_not_called(kind: type[socketserver.TCPServer]) -> None:
     for name in _NOT_CALLED:
         owner = next((ancestor for ancestor in kind.__mro__ if name in vars(ancestor)), socketserver.BaseServer)
         if owner.__module__ == socketserver.__name__ and owner.__name__.endswith("MixIn"):
-            mistakes.append(f"{kind.__qualname__}: leave {owner.__name__} out: every request has a process anyway")
+            mistakes.append(
+                f"{kind.__qualname__}: leave out {owner.__name__}, because every request has its own process anyway"
+            )
         elif owner.__module__ != socketserver.__name__:
             mistakes.append(f"{kind.__qualname__}: {_not_called(f'{owner.__qualname__}.{name}')}")
     mistakes += [
@@ -207,8 +209,8 @@ def _refuse_what_is_not_called(kind: type[socketserver.TCPServer]) -> None:
 
 def _not_called(method: str) -> str:
     return (
-        f"{method} would not be called: requests are accepted and served in other processes; what it does belongs into "
-        "the request handler's setup, handle or finish"
+        f"{method} would not be called, because requests are accepted and served in other processes; move what it "
+        "does to the request handler's setup, handle or finish"
     )
 
 

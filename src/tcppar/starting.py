@@ -98,7 +98,7 @@ class Starting:
             self._keep = os.getpid() == 1 and features.shared_descriptors
         if self._keep:
             if not features.shared_descriptors:
-                raise SystemRefused("--keep: a keeper needs Linux, where two processes can share their descriptors")
+                raise SystemRefused("--keep: needs Linux, where two processes can share their descriptors")
             if self.is_first:
                 needs.refuse_if_short(self._read())  # mistakes are told before anything is started
             kept = self._keep_on()

@@ -110,10 +110,10 @@ class RunningServer:
                 asked = _Process(pid)
             except (OSError, OverflowError, AttributeError) as error:
                 why = error.strerror if isinstance(error, OSError) and error.strerror else "there is no such process"
-                raise SystemRefused(f"process {pid}: cannot be seen: {why}") from None
+                raise SystemRefused(f"process {pid}: cannot be inspected: {why}") from None
             undo.callback(asked.close)
             if not asked.is_server:
-                raise SystemRefused(f"process {pid}: expected one that was started as `tcppar serve`")
+                raise SystemRefused(f"process {pid}: is not a server started by `tcppar serve`")
             self._asked = asked
             self._all = [asked, *_partners_of(asked)]
             for partner in self._all[1:]:
@@ -139,20 +139,20 @@ class RunningServer:
         try:
             self._asked.ask()
         except OSError as error:
-            hint = "; expected to be run by root, or by the server's user" if isinstance(error, PermissionError) else ""
-            raise SystemRefused(f"process {self.pid}: cannot be asked: {error.strerror}{hint}") from None
+            hint = "; run this as root or as the server's user" if isinstance(error, PermissionError) else ""
+            raise SystemRefused(f"process {self.pid}: cannot be signalled: {error.strerror}{hint}") from None
         deadline = time.monotonic() + patience
         while True:
             names = {name for process in self._all if (name := process.name) != before[process.pid]}
             if any(name.startswith(NAME + UPGRADED) for name in names):
                 return
             if any(name.startswith(NAME + REFUSED) for name in names):
-                raise SystemRefused(f"process {self.pid}: not upgraded; the server's log tells why")
+                raise SystemRefused(f"process {self.pid}: not upgraded; the server's log says why")
             if all(process.has_ended for process in self._all):
                 raise SystemRefused(f"process {self.pid}: the server has ended")
             if time.monotonic() > deadline:
                 raise SystemRefused(
-                    f"process {self.pid}: not upgraded after {patience:g} s; the server's log tells why"
+                    f"process {self.pid}: not upgraded within {patience:g} s; the server's log says why"
                 )
             time.sleep(_LOOK)
 

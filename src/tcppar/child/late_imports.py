@@ -73,9 +73,9 @@ class LateImports:
         for name, seconds in _in_one(found):
             if self._is_first(name):
                 say(
-                    f"handler {self._target}: imports {name} in the process of a connection, after the fork, in "
-                    f"{seconds * 1000:.1f} ms: have it imported once, before any connection "
-                    f'(preload = ["{name}"])'
+                    f"handler {self._target}: imports {name} in the process of a connection, in "
+                    f"{seconds * 1000:.1f} ms: to import it only once, before the fork, set "
+                    f'preload = ["{name}"]'
                 )
 
 

@@ -72,7 +72,7 @@ def _host_and_port(text: str) -> tuple[str, int]:
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise ValueError(f"{text!r}: an IPv6 address stands in brackets, as [::1]:7000")
+        raise ValueError(f"{text!r}: put an IPv6 address in brackets, as in [::1]:7000")
     try:
         return str(ipaddress.ip_address(host)), int(port)
     except ValueError:

@@ -136,7 +136,9 @@ def take_inherited(address: Address) -> list[socket.socket]:
         if address.name in ("", name):
             sockets.append(_adopt(_FIRST_INHERITED + index, address))
     if not sockets:
-        raise SystemRefused(f"cannot listen on {address}: the service manager passed no such listener (LISTEN_FDS)")
+        raise SystemRefused(
+            f"cannot listen on {address}: the service manager did not pass such a listener (LISTEN_FDS)"
+        )
     return sockets
 
 
@@ -160,6 +162,6 @@ def _adopt(descriptor: int, address: Address) -> socket.socket:
         raise SystemRefused(f"cannot listen on {address}: descriptor {descriptor}: {error.strerror}") from error
     if not listens:
         sock.close()
-        raise SystemRefused(f"cannot listen on {address}: descriptor {descriptor} is no listening stream socket")
+        raise SystemRefused(f"cannot listen on {address}: descriptor {descriptor} is not a listening stream socket")
     sock.setblocking(False)
     return sock

@@ -57,7 +57,7 @@ def try_a_process() -> None:
     try:
         pid = os.fork()
     except OSError as error:
-        raise CannotEnter(f"no process can be made for it: {error.strerror} (ulimit -u, pids.max)") from error
+        raise CannotEnter(f"cannot create a process for it: {error.strerror} (ulimit -u, pids.max)") from error
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)

@@ -107,7 +107,7 @@ class Acceptor:
             try:
                 self.listener.apply(options)
             except OSError as error:
-                told = "it keeps the options that it has"
+                told = "it keeps its present options"
                 self._core.fault(("options", self._place), "reload", error.errno or 0, told, owner.name)
 
     def tolerate(self, strikes: int) -> None:
@@ -149,7 +149,9 @@ class Acceptor:
         if remedy is Remedy.COUNT:
             self._core.counters.client_faults += 1
             self._core.note_faults()
-            self._core.fault(("client", error), "accept", error, "the client's fault, counted", self.owner.name)
+            self._core.fault(
+                ("client", error), "accept", error, "the client's fault, which is counted", self.owner.name
+            )
         elif remedy is Remedy.BACK_OFF:
             self._core.accept_fell_short(error)
         elif remedy is Remedy.STRIKE:
@@ -160,7 +162,7 @@ class Acceptor:
         self._core.counters.strikes += 1
         self._core.note_faults()
         verdict = self._strikes.strike()
-        told = "tolerated" if verdict is Verdict.TOLERATE else "too many in a row, the listener is reset"
+        told = "tolerated" if verdict is Verdict.TOLERATE else "too many in a row, so the listener is reset"
         self._core.fault(("strike", self._place, verdict), call, error, told, self.owner.name)
         if verdict is Verdict.RESET:
             self.reset(f"after {self._strikes.tolerated + 1} failures of {call} in a row: {faults.name(error)}")
@@ -191,7 +193,7 @@ class Acceptor:
             beside = self.listener.open_beside(options)
         except OSError as error:
             self._core.fault(
-                ("reset", self._place), "reset", error.errno or 0, "the old listener goes on", self.owner.name
+                ("reset", self._place), "reset", error.errno or 0, "the old listener stays in use", self.owner.name
             )
             return
         if beside is None:
@@ -228,7 +230,11 @@ class Acceptor:
         except OSError as error:
             self.phase = Phase.BROKEN
             self._core.fault(
-                ("reopen", self._place), "open again", error.errno or 0, "tried until it works", self.owner.name
+                ("reopen", self._place),
+                "open again",
+                error.errno or 0,
+                "tried again until it succeeds",
+                self.owner.name,
             )
             self._core.timers.at(self._core.later(self._reopen.fail()), lambda: self._open_again(options))
             return
@@ -255,7 +261,7 @@ class Acceptor:
             try:
                 self.listener.turn_away()
             except OSError as error:
-                told = "a client that comes in the last moment may be refused"
+                told = "a client that arrives at the last moment may be refused"
                 self._core.fault(("retire", self._place), "close", error.errno or 0, told, self.owner.name)
             self._empty_after_grace()
 
@@ -311,7 +317,7 @@ class Acceptor:
             self.listener.stand_alone()
         except OSError as error:
             self._core.fault(
-                ("alone", self._place), "setsockopt", error.errno or 0, "tried again until it works", self.owner.name
+                ("alone", self._place), "setsockopt", error.errno or 0, "tried again until it succeeds", self.owner.name
             )
             self._core.timers.at(self._core.later(self._reopen.fail()), self._stand_alone)
 

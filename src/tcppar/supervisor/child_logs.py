@@ -30,7 +30,7 @@ _COST_OF_A_LINE = 256
 _NEXT_TURN = 0.001
 _PAUSE = 0.02
 _BLIND_PAUSE = 0.5
-_LATER = "it is looked at from time to time"
+_LATER = "it is checked from time to time"
 _MOST_LEFT_BEHIND = 256
 """How many logs of conversations that are over a service keeps for processes that were left behind. Each takes a
 descriptor, and up to a megabyte of the kernel's memory if somebody wants it to. As many short-lived ones are left by a
@@ -221,9 +221,9 @@ class ChildLogs:
         if count := self._core.throttle.note(("left behind", log.service), self._core.now):
             self._core.log.emit(
                 Fault(
-                    what="log of processes that a child left behind",
+                    what="logs of processes that children left behind",
                     error=f"more than {_MOST_LEFT_BEHIND} are open",
-                    remedy="the eldest is closed",
+                    remedy="the oldest is closed",
                     count=count,
                     service=log.service,
                 )

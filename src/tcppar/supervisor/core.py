@@ -145,7 +145,7 @@ class Core:
         """An accept failed for want of something: look at no listener for a while."""
         self.fell_short(error)
         self.accept_failing = True
-        self.fault(("accept", error), "accept", error, "clients wait in the kernel's queue until it is over")
+        self.fault(("accept", error), "accept", error, "clients wait in the kernel's queue until the shortage is over")
         if not self.short_of_descriptors:
             self.short_of_descriptors = True
             self.timers.at(self.later(self._shortage.fail()), partial(setattr, self, "short_of_descriptors", False))

@@ -39,7 +39,7 @@ _HOPELESS = 50
 # The same in seconds, where processes cannot be searched.
 _UNREPORTED_TIME = 1.0
 _HOPELESS_TIME = 10.0
-_UNTOLD = "it does not tell of an end"
+_UNTOLD = "it does not report the end of a child"
 
 
 class Family(Protocol):
@@ -166,7 +166,7 @@ class Enforcer:
         return process if self._family.may_be_of(connection, process.pid) else None
 
     def _tell_shortage(self, error: OSError) -> None:
-        self._core.fault(("enforcer",), "signal a process", error.errno or 0, "tried again until it works")
+        self._core.fault(("enforcer",), "signal a process", error.errno or 0, "tried again until it succeeds")
 
     # Searching.
 
@@ -241,7 +241,7 @@ class Enforcer:
         connection = ending.connection
         if self._endings.pop(connection.number, None) is not ending:
             return
-        told = f"given up: processes of connection {self._table.id_of(connection)} cannot be ended ({count})"
+        told = f"giving up: {count} processes of connection {self._table.id_of(connection)} cannot be ended"
         self._core.fault(("hopeless", connection.service.name), "kill", 0, told, connection.service.name)
         if connection.state is State.TAKEN:
             if connection.holder is not None:

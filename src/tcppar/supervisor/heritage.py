@@ -229,8 +229,8 @@ def left_in(ledger: "Ledger") -> Heritage | None:
         if known.version == VERSION:
             return msgspec.msgpack.decode(structure, type=Heritage, dec_hook=from_text)
     except msgspec.MsgspecError as error:
-        raise SystemRefused(f"the state of the running server cannot be read: {error}") from None
+        raise SystemRefused(f"cannot read the state of the running server: {error}") from None
     raise SystemRefused(
         f"the state of the running server (tcppar {known.written_by}, state {known.version}) cannot be taken over by "
-        f"tcppar {tcppar.__version__} (state {VERSION}): stop it and start it anew"
+        f"tcppar {tcppar.__version__} (state {VERSION}): stop it and start it again"
     )

@@ -23,7 +23,7 @@ _LONGEST_LATENESS = 1.0
 # A look takes some 10 microseconds. A round of thousands is parted, lest a client who comes meanwhile waits for it.
 _LOOKS_AT_ONCE = 64
 _PAUSE = 0.005
-_TRIED_AGAIN = "wait until it works"
+_TRIED_AGAIN = "wait until it succeeds"
 
 
 @dataclass(slots=True)
@@ -157,9 +157,9 @@ class IdleWatch:
             return diagnostics.look(endpoints, watched.interface) or BROKEN
         if endpoints.local_port in self._ports_seen:
             return BROKEN
-        self._tell(errno.ENOENT, "have no effect on a connection of which the system does not tell")
+        self._tell(errno.ENOENT, "have no effect on connections that the system does not report")
         return None
 
     def _tell(self, error: int, consequence: str) -> None:
         told = f"idle_timeout and end_when_client_gone {consequence}"
-        self._core.fault(("idleness", self._service), "look at connections", error, told, self._service)
+        self._core.fault(("idleness", self._service), "inspect connections", error, told, self._service)

@@ -162,9 +162,9 @@ class Ledger:
         try:
             self._memory = mmap.mmap(descriptor, 0)
         except (OSError, ValueError) as error:
-            raise SystemRefused(f"descriptor {descriptor} holds no state: {error}") from None
+            raise SystemRefused(f"descriptor {descriptor} does not hold a state: {error}") from None
         if self._memory[: len(_MAGIC)] != _MAGIC or len(self._memory) < _SLOTS_AT:
-            raise SystemRefused(f"descriptor {descriptor} holds no state that this version can take over")
+            raise SystemRefused(f"descriptor {descriptor} does not hold a state that this version can take over")
         self._encode = msgspec.msgpack.Encoder().encode
         self._free: list[int] = []
         self._ended: list[int] = []
@@ -208,9 +208,7 @@ class Ledger:
             SystemRefused: it is larger than any should be.
         """
         if len(structure) > _LARGEST_STRUCTURE:
-            raise SystemRefused(
-                f"the state has {len(structure)} bytes, and more than {_LARGEST_STRUCTURE} cannot be kept"
-            )
+            raise SystemRefused(f"the state has {len(structure)} bytes, but at most {_LARGEST_STRUCTURE} can be kept")
         place = 0 if self._memory[CURRENT_AT] == 2 else 1
         at = _PLACES_AT[place]
         _LENGTH.pack_into(self._memory, at, len(structure))

@@ -173,7 +173,7 @@ class Supervisor:
             self._reaper.reap()
             self._look_for_keeper()
         elif number == Signals.SIGUSR1:
-            self._reset_all("asked for by SIGUSR1")
+            self._reset_all("requested by SIGUSR1")
         elif number == Signals.SIGHUP:
             self._reload()
         elif number == Signals.SIGUSR2:
@@ -196,12 +196,12 @@ class Supervisor:
             self._core.log.emit(KeeperLost(pid=os.getpid()))
 
     def _watch_failed(self, error: OSError) -> None:
-        self._core.fault("watch", "epoll_ctl", error.errno or 0, "tried again until it works")
+        self._core.fault("watch", "epoll_ctl", error.errno or 0, "tried again until it succeeds")
 
     def _wait_failed(self, error: OSError, verdict: Verdict) -> None:
         self._core.counters.strikes += 1
         self._core.note_faults()
-        told = "tolerated" if verdict is Verdict.TOLERATE else "too many in a row, every listener is reset"
+        told = "tolerated" if verdict is Verdict.TOLERATE else "too many in a row, so every listener is reset"
         self._core.fault(("wait", verdict), "wait", error.errno or 0, told)
         if verdict is Verdict.RESET:
             self._reset_all("after too many failures of the wait in a row")
@@ -318,7 +318,7 @@ class Supervisor:
         else:
             core.log.emit(Recovered(outcome=succession.former, pid=os.getpid(), connections=len(self._table)))
         if left.stopping:
-            self._stop("going on with a stop")
+            self._stop("continuing a stop")
         elif succession.upgraded:
             self._roll_out(self._first_config, Renewal.EVERYTHING)
         else:
@@ -364,7 +364,7 @@ class Supervisor:
     def _ask_for_upgrade(self) -> None:
         self._upgrade_asked = False
         if self._phase not in (Phase.STARTING, Phase.SERVING):
-            self._upgrade.refuse("a stop is under way")
+            self._upgrade.refuse("the server is stopping")
         elif self._rollout is not None:
             self._upgrade_asked = True
         else:
@@ -381,7 +381,7 @@ class Supervisor:
         """Let the installed program go on from here."""
         if self._phase is not Phase.SERVING:
             self._replacement_due = False
-            self._upgrade.refuse("a stop is under way")
+            self._upgrade.refuse("the server is stopping")
         elif all(spawner.can_be_handed_on for spawner in self._reaper.spawners):
             self._replacement_due = False
             self._replace_now()
@@ -407,7 +407,7 @@ class Supervisor:
 
     def _lose_lifeline(self) -> None:
         # Later in this pass, as a signal is: sources that are ready too have not been served yet.
-        self._core.timers.at(self._core.now, lambda: self._stop("the lifeline has ended"))
+        self._core.timers.at(self._core.now, lambda: self._stop("end of file on the lifeline"))
 
     def _stop(self, reason: str, *, again_hurries: bool = False) -> None:
         """The first request drains; SIGINT again, from somebody at the terminal, hurries one step further."""

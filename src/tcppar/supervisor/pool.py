@@ -56,7 +56,7 @@ class PoolOwner(Protocol):
 def expect(fits: bool, report: Report) -> None:
     """Raise Misconduct unless a report fits what is known."""
     if not fits:
-        raise Misconduct(f"it has reported what cannot be so: {str(report)[:_LONGEST_QUOTE]}")
+        raise Misconduct(f"it sent an impossible report: {str(report)[:_LONGEST_QUOTE]}")
 
 
 class Pool:
@@ -238,7 +238,7 @@ class Pool:
 
     def _start_failed(self, error: int) -> None:
         self._core.fault(
-            ("spawner", self._owner.name), "start a spawner", error, "tried again until it works", self._owner.name
+            ("spawner", self._owner.name), "start a spawner", error, "tried again until it succeeds", self._owner.name
         )
         self._hold_off()
 
@@ -347,7 +347,7 @@ class Pool:
         self.spawners.remove(spawner)
         self._core.structure_changed()
         self.may_be_small = True
-        self._first(Refused(f"its spawner ended, {outcome}"))
+        self._first(Refused(f"its spawner ended with {outcome}"))
         if not self._retired or spawner.children or spawner.offered:
             self._core.log.emit(
                 SpawnerDied(

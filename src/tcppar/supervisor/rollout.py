@@ -137,9 +137,7 @@ class Rollout:
             pool.on_first_ready = partial(self._spawner_ready, name)
             pool.prepare(service.pool)
         except OSError as error:
-            raise SystemRefused(
-                f"service {name}: no spawner can be started: {faults.name(error.errno or 0)}"
-            ) from error
+            raise SystemRefused(f"service {name}: cannot start a spawner: {faults.name(error.errno or 0)}") from error
 
     def _same_children(self, old: ServiceConfig, new: ServiceConfig) -> bool:
         if self.renewal is not Renewal.AS_NEEDED:
@@ -167,7 +165,7 @@ class Rollout:
 
     def _lose_patience(self) -> None:
         if not self._over:
-            self.give_up(f"service {', '.join(sorted(self._missing))}: not ready after {_PATIENCE:g} s")
+            self.give_up(f"service {', '.join(sorted(self._missing))}: not ready within {_PATIENCE:g} s")
 
     def give_up(self, reason: str, *, mistake: bool = False) -> None:
         """Take back what was prepared.

@@ -141,7 +141,7 @@ class Service:
         self.active += 1
         self._in_hand += 1
         if refused:
-            self._refuse(connection, EndedBy.FULL, f"{self._config.settings.max_connections} are open")
+            self._refuse(connection, EndedBy.FULL, f"{self._config.settings.max_connections} connections are open")
         else:
             self._waiting.append(connection)
 
@@ -243,7 +243,7 @@ class Service:
     def _fell_short(self, call: str, error: int) -> None:
         """No process can be made just now: offer nothing for a while, and give up whoever has waited too long."""
         self._core.fell_short(error)
-        told = "accepted clients are kept, and served once it is over"
+        told = "accepted clients are kept and served when the shortage is over"
         self._core.fault(("hand-over", self.name, error), call, error, told, self.name)
         self._last_shortage = faults.name(error)
         self._watch_waiting()

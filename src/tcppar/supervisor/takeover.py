@@ -240,7 +240,7 @@ class Takeover:
             self._take_up_log(connection, entry)
             if entry.mark is Mark.ENDING and not entry.pid:
                 # It was refused, and nobody knows whether the record of that was written.
-                self._table.refuse(connection, entry.ended_by or EndedBy.STOP, "told by the next supervisor")
+                self._table.refuse(connection, entry.ended_by or EndedBy.STOP, "reported by the next supervisor")
                 continue
             if connection.state is State.TAKEN:
                 connection.close_copy_unless_kept()

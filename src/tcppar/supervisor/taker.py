@@ -218,7 +218,7 @@ class Taker:
         try:
             for batch in batches:
                 if not batch:
-                    raise Misconduct("it has sent a report of nothing")
+                    raise Misconduct("it sent an empty report")
                 for report in batch:
                     if not self._may_repeat or self._is_news(report):
                         on_report(self, report)
@@ -247,7 +247,7 @@ class Taker:
         if faults.of_spawn(number) is not Remedy.BACK_OFF:
             self.lose_channel()
         else:
-            self._core.fault(("receive", number), "recv", number, "tried again until it works")
+            self._core.fault(("receive", number), "recv", number, "tried again until it succeeds")
             self._rest(_SHORTAGE_PAUSE)
         return False
 
@@ -259,7 +259,7 @@ class Taker:
             self._part_since = self._core.now
             self._rest(_PART_PAUSE)
         elif self._core.now - self._part_since > _LONGEST_PART + self._channel.part_size / _SLOWEST_PART:
-            self._misbehaved("it has sent a part of a report, and not the rest")
+            self._misbehaved("it sent only part of a report")
         else:
             self._rest(_PART_PAUSE)
 
@@ -328,7 +328,7 @@ class Taker:
             if (process := self.process()) is not None:
                 processes.send(process, number)
         except OSError as error:
-            self._core.fault(("signal",), "signal a process", error.errno or 0, "tried again until it works")
+            self._core.fault(("signal",), "signal a process", error.errno or 0, "tried again until it succeeds")
 
     def prepare_for_signal(self) -> None:
         """A signal is about to be sent to the process that has one of its connections."""

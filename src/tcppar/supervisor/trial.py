@@ -43,7 +43,7 @@ def _answer(ours: socket.socket, plan: ChildPlan) -> str | None:
         while not (batches := channel.receive()):
             pass  # a long one comes in pieces
     except TimeoutError:
-        return f"its spawner is not ready after {_PATIENCE:g} s"
+        return f"its spawner was not ready within {_PATIENCE:g} s"
     except (ChannelClosed, OSError):
-        return "its spawner ended without a word"
+        return "its spawner ended without saying why"
     return next((report.reason for report in batches[0] if isinstance(report, Refused)), None)

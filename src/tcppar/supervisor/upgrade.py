@@ -74,7 +74,7 @@ class Left:
                 return cls(ledger, tuple(keeper), int(answers))
         except ValueError:
             pass
-        raise SystemRefused(f"the variable {HERITAGE} is tcppar's own: expected it not to be set")
+        raise SystemRefused(f"the variable {HERITAGE} is reserved for tcppar; unset it")
 
 
 def ensure_room() -> None:
@@ -94,7 +94,7 @@ def descriptor_in(variable: str, text: str) -> int:
         number = int(text)
         os.fstat(number)
     except (ValueError, OverflowError, OSError):
-        raise SystemRefused(f"the variable {variable} is tcppar's own: expected it not to be set") from None
+        raise SystemRefused(f"the variable {variable} is reserved for tcppar; unset it") from None
     return number
 
 
@@ -174,7 +174,7 @@ class Upgrade:
         try:
             self._start(books)
         except (OSError, MemoryError, SystemRefused) as error:
-            self.refuse(f"no trial can be started: {as_refusal(error)}")
+            self.refuse(f"the trial cannot be started: {as_refusal(error)}")
 
     def _start(self, books: Callable[[Ledger], None]) -> None:
         with ExitStack() as stack:
@@ -283,6 +283,6 @@ class _Trial:
         if self._status == 0:
             self._on_answer(None)
         elif self._late:
-            self._on_answer(f"the trial has not ended after {_TRIAL_PATIENCE:g} s")
+            self._on_answer(f"the trial did not end within {_TRIAL_PATIENCE:g} s")
         else:
-            self._on_answer(said or f"the trial has ended, {outcome.in_words(self._status)}")
+            self._on_answer(said or f"the trial ended with {outcome.in_words(self._status)}")

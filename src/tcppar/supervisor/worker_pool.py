@@ -314,18 +314,24 @@ class WorkerPool(Pool):
             if worker.state is TakerState.LOST:
                 if worker.lives():
                     continue
-                what = f"it does not tell how worker pid {worker.pid} has ended"
+                what = f"it does not report how worker pid {worker.pid} ended"
                 yield Debt(spawner, worker.number, worker.lost_at, _END_PATIENCE, what)
             elif worker.state is TakerState.STARTING:
-                yield Debt(spawner, worker.number, worker.hired_at, _HIRE_PATIENCE, "it makes no worker")
+                yield Debt(spawner, worker.number, worker.hired_at, _HIRE_PATIENCE, "it does not start a worker")
             elif worker.given_up:
                 yield Debt(spawner, worker.number, self._core.now, _END_PATIENCE, "its worker does not end")
             elif worker.state is TakerState.RETIRING and not worker.offered and not worker.children:
-                yield Debt(worker, "end", worker.retired_at, _END_PATIENCE, "it has nothing to do, and does not end")
+                yield Debt(worker, "end", worker.retired_at, _END_PATIENCE, "it has nothing to do but does not end")
             elif worker.offered:
                 first = next(iter(worker.offered.values()))
                 matter = first.number, first.attempts
-                yield Debt(worker, matter, first.offered_at, _WORKERS_PATIENCE, "it does not take what it is offered")
+                yield Debt(
+                    worker,
+                    matter,
+                    first.offered_at,
+                    _WORKERS_PATIENCE,
+                    "it does not take the connection it was offered",
+                )
 
     def role_of(self, taker: Taker) -> str:
         """What it is called in the log."""
