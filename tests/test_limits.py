@@ -35,14 +35,14 @@ def limited(most: int, kind: int = resource.RLIMIT_NOFILE) -> Callable[[], None]
 def test_too_few_descriptors_are_refused_with_how_many_are_needed(most: int, keep: list[str]) -> None:
     outcome = command.run("serve", "127.0.0.1:0", *keep, "--", "cat", preexec_fn=limited(most))
     assert outcome.returncode == 111
-    assert outcome.stderr.startswith(f"tcppar: the limit for open files is {most}, and ")
+    assert outcome.stderr.startswith(f"tcppar: the limit for open files is {most}, but at least ")
     assert outcome.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("arguments", [["--", "cat"], ["--handler", f"{HERE}/handlers/echoing.py:handle"]])
 def test_with_as_many_as_are_said_to_be_needed_everybody_is_served(arguments: list[str], serve: Serve) -> None:
     told = command.run("serve", "127.0.0.1:0", *arguments, preexec_fn=limited(12)).stderr
-    needed = int(told.partition(", and ")[2].split()[0])
+    needed = int(told.partition("at least ")[2].split()[0])
     server = serve("127.0.0.1:0", *arguments, preexec_fn=limited(needed))
     for _ in range(3):
         assert server.exchange(b"hello") == b"hello"

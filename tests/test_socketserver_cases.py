@@ -320,7 +320,7 @@ def test_a_server_that_is_killed_is_an_error_of_serve_forever() -> None:
         os.kill(parent_of(spawner) or 0, signal.SIGKILL)
         thread.join(PATIENCE)
     server.server_close()
-    assert [str(error) for error in errors] == ["the server has ended, signal SIGKILL"]
+    assert [str(error) for error in errors] == ["the server ended (signal SIGKILL)"]
 
 
 def test_a_single_request_cannot_be_asked_for() -> None:
@@ -348,7 +348,7 @@ def test_a_mix_in_of_socketservers_is_refused() -> None:
     class Threading(socketserver.ThreadingMixIn, tcppar.PoolTCPServer):
         pass
 
-    with pytest.raises(tcppar.ConfigurationError, match="leave ThreadingMixIn out") as refusal:
+    with pytest.raises(tcppar.ConfigurationError, match="leave out ThreadingMixIn") as refusal:
         Threading(("127.0.0.1", 0), handlers.Echo)
     assert len(refusal.value.mistakes) == 1
 

@@ -285,7 +285,7 @@ def test_clients_who_come_between_two_servers_of_a_manager_are_served(serve: Ser
 def test_a_listener_that_the_manager_did_not_pass_is_told(web: socket.socket) -> None:
     options = under_manager({"web": web})
     outcome = command.run("serve", "inherited:mail", "--", "cat", **options)  # type: ignore[arg-type]
-    assert_refused(outcome, 111, "inherited:mail: the service manager passed no such listener")
+    assert_refused(outcome, 111, "inherited:mail: the service manager did not pass such a listener")
 
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM], ids=["connected", "datagram"])
@@ -293,7 +293,7 @@ def test_a_descriptor_of_the_managers_that_is_no_listener_is_told(kind: socket.S
     one, other = socket.socketpair(socket.AF_UNIX, kind)
     with one, other:
         outcome = command.run("serve", "inherited", "--", "cat", **under_manager({"": one}))  # type: ignore[arg-type]
-    assert_refused(outcome, 111, "descriptor 3 is no listening stream socket")
+    assert_refused(outcome, 111, "descriptor 3 is not a listening stream socket")
 
 
 def test_systemd_socket_activate_starts_a_server_for_its_first_client(serve: Serve, tmp_path: Path) -> None:

@@ -291,7 +291,7 @@ def test_the_command_takes_nobody_who_belongs_to_a_server(serve: Serve) -> None:
     with server.connect() as client:
         for pid in (spawner_of(server), int(read_line(client))):
             done = command.run("upgrade", str(pid))
-            assert (done.returncode, "expected one that was started as" in done.stderr) == (111, True)
+            assert (done.returncode, "is not a server started by" in done.stderr) == (111, True)
         assert answers(client)
 
 

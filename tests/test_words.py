@@ -203,13 +203,13 @@ def test_a_reload_of_whatever_stands_there_leaves_the_server_as_it_is(serve: Ser
     file.unlink()
     assert_survives(server, 6, "cannot be read")
     os.mkfifo(file)
-    assert_survives(server, 7, "it is no regular file")
+    assert_survives(server, 7, "it is not a regular file")
     file.unlink()
     file.symlink_to("/dev/zero")
-    assert_survives(server, 8, "it is no regular file")
+    assert_survives(server, 8, "it is not a regular file")
     file.unlink()
     file.mkdir()
-    assert_survives(server, 9, "it is no regular file")
+    assert_survives(server, 9, "it is not a regular file")
     assert server.stop() == 0
 
 
@@ -220,7 +220,7 @@ def test_the_first_reading_may_be_of_a_pipe(tmp_path: Path) -> None:
     os.close(writer)
     with Server("-c", "/dev/stdin", stdin=reader) as server:
         os.close(reader)
-        assert_survives(server, 1, "it is no regular file")
+        assert_survives(server, 1, "it is not a regular file")
 
 
 # The environment.

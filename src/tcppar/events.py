@@ -213,7 +213,7 @@ class SpawnerDied(Event, frozen=True, kw_only=True, tag="spawner-died"):
 
     def sentence(self) -> str:
         return (
-            f"{self.service} spawner pid {self.pid} died with {self.outcome}: its {self.children} children continue, "
+            f"{self.service} spawner pid {self.pid} died ({self.outcome}): its {self.children} children continue, "
             f"{self.offers} connections it had not taken go to another spawner"
         )
 
@@ -267,7 +267,7 @@ class WorkerEnded(Event, frozen=True, kw_only=True, tag="worker-ended"):
 
     def sentence(self) -> str:
         how = "ended" if self.asked else "died"
-        return f"{self.service} worker pid {self.pid} {how}, {self.outcome}, now {self.workers}"
+        return f"{self.service} worker pid {self.pid} {how} ({self.outcome}), now {self.workers}"
 
 
 class Reloaded(Event, frozen=True, kw_only=True, tag="reloaded"):
@@ -339,7 +339,7 @@ class Recovered(Event, frozen=True, kw_only=True, tag="recovered"):
         return Level.ERROR
 
     def sentence(self) -> str:
-        return f"the supervisor died with {self.outcome}; process {self.pid} takes its place, {_open(self.connections)}"
+        return f"the supervisor died ({self.outcome}); process {self.pid} takes its place, {_open(self.connections)}"
 
 
 class KeeperLost(Event, frozen=True, kw_only=True, tag="keeper-lost"):

@@ -244,7 +244,7 @@ class Keeper:
         if self._failures > _LAST_TRIES and self._stops:
             self._end_all()
             raise SystemRefused(
-                f"stopped by force, because no supervisor could stop cleanly; the last one ended with {self._former}"
+                f"stopped by force, because no supervisor could stop cleanly (the last one: {self._former})"
             )
         if not self._books.has_begun or time.monotonic() - self._started_at < _LONG_LIFE:
             self._pause(self._backoff.fail())

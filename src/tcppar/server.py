@@ -311,7 +311,7 @@ def _raise_for(code: int, reasons: Sequence[str]) -> None:
     if code == ExitCode.USAGE and reasons:
         raise ConfigurationError(reasons)
     status = -code if code < 0 else code << 8  # as waitpid(2) gives it
-    raise SystemRefused("\n".join(reasons) or f"the server ended with {outcome.in_words(status)}")
+    raise SystemRefused("\n".join(reasons) or f"the server ended ({outcome.in_words(status)})")
 
 
 def refuse_in_an_import() -> None:

@@ -347,7 +347,7 @@ class Pool:
         self.spawners.remove(spawner)
         self._core.structure_changed()
         self.may_be_small = True
-        self._first(Refused(f"its spawner ended with {outcome}"))
+        self._first(Refused(f"its spawner ended ({outcome})"))
         if not self._retired or spawner.children or spawner.offered:
             self._core.log.emit(
                 SpawnerDied(

@@ -285,4 +285,4 @@ class _Trial:
         elif self._late:
             self._on_answer(f"the trial did not end within {_TRIAL_PATIENCE:g} s")
         else:
-            self._on_answer(said or f"the trial ended with {outcome.in_words(self._status)}")
+            self._on_answer(said or f"the trial ended ({outcome.in_words(self._status)})")
