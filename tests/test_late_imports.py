@@ -15,7 +15,7 @@ only_full = pytest.mark.parametrize("serve", ["full"], indirect=True)
 
 
 def tellings(server: Server) -> list[Record]:
-    return [record for record in server.events("stderr") if "after the fork" in record["line"]]
+    return [record for record in server.events("stderr") if "in the process of a connection" in record["line"]]
 
 
 @pytest.mark.parametrize("mode", ["fork", "pool"])

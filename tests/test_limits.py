@@ -87,7 +87,7 @@ def test_a_user_who_may_have_no_more_processes_is_not_served(arguments: list[str
             preexec_fn=limited(1, resource.RLIMIT_NPROC),
         )
     assert outcome.returncode == 111, outcome.stderr
-    assert "no process can be made" in outcome.stderr
+    assert "cannot create a process" in outcome.stderr
     assert "Traceback" not in outcome.stderr
 
 
