@@ -68,8 +68,8 @@ def serve(
 ) -> None:
     """Serve until the server is stopped.
 
-    In the main thread, SIGINT (Control-C) and SIGTERM are passed on to the server for so long: it stops as `tcppar
-    serve` does, and then this returns. Twice Control-C hurries.
+    Meanwhile, in the main thread, SIGINT (Control-C) and SIGTERM are passed on to the server: it stops as `tcppar
+    serve` does, and then this function returns. A second Control-C makes it hurry.
 
         if __name__ == "__main__":
             tcppar.serve("127.0.0.1:7000", handler=handle, mode="pool")
@@ -79,7 +79,7 @@ def serve(
 
     Raises:
         ConfigurationError: a mistake in the settings or in the handler.
-        SystemRefused: the system refused something, such as the port; or the server was ended by force.
+        SystemRefused: the system refused something, such as the port, or the server was killed.
     """
     server = Server(*addresses, handler=handler, stderr=stderr, **settings)
     try:
@@ -96,26 +96,28 @@ class Server:
         with tcppar.Server("127.0.0.1:0", handler=handle) as server:
             client = socket.create_connection(server.addresses[0])
 
-    It is a process of its own, in a process group of its own, and the handler's processes are its. So it neither gets
-    signals that are meant for this program (Control-C), nor shares its memory: handlers see of this program what its
-    modules hold when they are imported anew. A program must therefore start it under `if __name__ == "__main__":`.
+    It is a separate process, in a process group of its own, and it starts the handler's processes. So it does not get
+    signals that are meant for this program (Control-C), and does not share this program's memory: handlers see this
+    program's modules as they are when they are imported again. A program must therefore start its server under
+    `if __name__ == "__main__":`.
 
-    When this program ends, by whatever, the server stops too, as after SIGTERM. (What tells it is a pipe, which
+    When this program ends, for whatever reason, the server stops too, as on SIGTERM. (It notices by a pipe, which
     os.fork() duplicates: while such a child lives, so does the server.)
 
     Args:
-        addresses: as for `tcppar serve`: `"IP:PORT"`, `":PORT"`, `"unix:/PATH"`, ... Port 0 lets the system choose.
-            Or sockets of this program that listen already; the server leaves them open, and clients who come after a
-            stop wait for the next start.
-        handler: a function of a Connection, an `async def` of an AsyncConnection, or a request handler class of
-            socketserver; at the top level of a module or of the program itself. Or a text, as in the setting.
-        stderr: where the server's log goes, as in subprocess; None: where this program's does. With subprocess.PIPE it
-            is read from `stderr`.
-        settings: all settings of a service (docs/settings.md), log_format and reload; values as in a file. They are
-            the server's command line, which others on this system can read.
+        addresses: as for `tcppar serve`: `"IP:PORT"`, `":PORT"`, `"unix:/PATH"` and so on. Port 0 lets the system
+            choose. Or sockets of this program that are already listening; the server leaves them open, and clients who
+            arrive after a stop wait for the next start.
+        handler: a function that takes a Connection, an `async def` that takes an AsyncConnection, or a request handler
+            class for socketserver, at the top level of a module or of the program itself. Or a string, as in the
+            setting.
+        stderr: where the server's log goes, as in subprocess. None means where this program's standard error goes. With
+            subprocess.PIPE, read it from `stderr`.
+        settings: any settings of a service (docs/settings.md), log_format and reload, with values as in a file. They
+            become the server's command line, which other users of the system can read.
 
     Attributes:
-        stderr: the log, with stderr=subprocess.PIPE; for the caller to read and to close. The server never waits for
+        stderr: the log, with stderr=subprocess.PIPE, for the caller to read and to close. The server never waits for
             a reader.
 
     Raises:
@@ -164,8 +166,8 @@ class Server:
 
         Raises:
             ConfigurationError: a mistake that only the server can see, such as a handler that cannot be imported.
-            SystemRefused: the system refused something, such as the port; or it was stopped before it served.
-            RuntimeError: it runs already.
+            SystemRefused: the system refused something, such as the port, or the server was stopped before it served.
+            RuntimeError: it is already running.
         """
         with _signals_held():
             self._launch()
@@ -235,49 +237,49 @@ class Server:
 
     @property
     def addresses(self) -> list[ListeningAddress]:
-        """What it listens on, with the real ports: (IP, port), or the path of a Unix socket. Empty if it does not run.
+        """What it listens on, with real ports: (IP, port), or the path of a Unix socket. Empty if it is not running.
 
-        `":PORT"` is two: one of IPv4 and one of IPv6, both for all interfaces.
+        `":PORT"` gives two addresses, one for IPv4 and one for IPv6, both for all interfaces.
         """
         return list(self._addresses)
 
     @property
     def pid(self) -> int | None:
-        """The server's process id; None if it does not run."""
+        """The server's process id; None if it is not running."""
         return self._process.pid if self._process is not None else None
 
     @property
     def running(self) -> bool:
-        """Whether it was started and has not ended."""
+        """Whether it has been started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal, such as SIGHUP for a reload (docs/contract.md); nothing happens if it does not run."""
+        """Send it a signal, such as SIGHUP to reload (docs/contract.md). Does nothing if it is not running."""
         if self._process is not None:
             self._process.send_signal(number)
 
     # Ending.
 
     def stop(self) -> None:
-        """Stop it, and wait until it has ended; nothing happens if it does not run.
+        """Stop it, and wait until it has ended. Does nothing if it is not running.
 
-        Clients who have connected are still served, for as long as `drain_timeout` and `kill_timeout` say.
+        Clients that have connected are still served, for as long as `drain_timeout` and `kill_timeout` allow.
 
         Raises:
-            SystemRefused: it did not end in order.
+            SystemRefused: it did not end cleanly.
         """
         self.send_signal(Signals.SIGTERM)
         self.wait()
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until it has ended: stopped by somebody.
+        """Wait until something else has stopped it.
 
         Args:
-            timeout: in seconds; None is for ever.
+            timeout: in seconds; None means no limit.
 
         Raises:
-            SystemRefused: it did not end in order.
-            TimeoutError: it still runs.
+            SystemRefused: it did not end cleanly.
+            TimeoutError: it is still running.
         """
         self._await_end([], timeout)
 
