@@ -71,9 +71,9 @@ def test_every_setting_has_its_type_its_default_and_its_flag() -> None:
 @pytest.mark.parametrize(
     ("name", "type_", "default", "flag"),
     [
-        ("max_connections", "whole number from 1 to 2147483647", "`1000`", "`--max-connections INT`"),
-        ("nice", "whole number from -20 to 19", "`0`", "`--nice INT`"),
-        ("spawners", "whole number from 1 to 1000", "none", "`--spawners INT`"),
+        ("max_connections", "whole number from 1 to 2147483647", "`1000`", "`--max-connections NUMBER`"),
+        ("nice", "whole number from -20 to 19", "`0`", "`--nice NUMBER`"),
+        ("spawners", "whole number from 1 to 1000", "none", "`--spawners NUMBER`"),
         ("when_full", 'one of `"wait"`, `"refuse"`', '`"wait"`', "`--when-full wait|refuse`"),
         ("keepalive", "`true` or `false`", "`true`", "`--keepalive` or `--no-keepalive`"),
         ("keep_environment", "list of strings", "none", "`--keep-environment NAME`, can be repeated"),

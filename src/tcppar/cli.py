@@ -182,7 +182,12 @@ def upgrade_command(pid: int, timeout: float) -> None:
     epilog="Exit codes: 0 if nothing is lost, 1 if something is, 111 if the server does not start.",
 )
 @click.option(
-    "--seconds", type=click.FloatRange(min=1), default=50.0, show_default=True, help="About how long it takes."
+    "--seconds",
+    type=click.FloatRange(min=1),
+    metavar="N",
+    default=50.0,
+    show_default=True,
+    help="About how long it takes.",
 )
 @click.option("--only", metavar="PART", multiple=True, help="Run only this part, such as `resets`. Can be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")

@@ -17,10 +17,12 @@ from tcppar import config as configuration
 from tcppar import config_file
 from tcppar.config import Config
 from tcppar.errors import ConfigurationError
+from tcppar.quantities import Bounds, FileMode, Limit
 from tcppar.settings import ServerSettings, ServiceSettings
 
 # `listen` and `command` are the words of the command itself.
 _WORDS = ("listen", "command")
+_PLACEHOLDERS = {int: "NUMBER", Bounds: "MIN-MAX", Limit: "SIZE", FileMode: "MODE"}
 # Settings that are tables or lists, of which a flag gives one entry and can be repeated.
 _SINGULAR = {"rlimits": "rlimit", "keep_environment": "keep-environment", "environment": "environment"}
 
@@ -70,7 +72,14 @@ def _option(kind: type[Struct], name: str) -> Decorator:
         return click.option(flag, name, multiple=True, metavar="NAME=VALUE", help=text)
     if get_origin(plain) is tuple:
         return click.option(flag, name, multiple=True, metavar="NAME", help=text)
-    return click.option(flag, name, metavar=plain.__name__.upper(), help=text)
+    return click.option(flag, name, metavar=_placeholder(name, plain), help=text)
+
+
+def _placeholder(name: str, plain: Any) -> str:
+    """What stands for a value in the help."""
+    if plain is str:
+        return "TEXT" if name == "control_file" else name.rpartition("_")[2].upper()
+    return _PLACEHOLDERS.get(plain) or str(plain.__name__).upper()
 
 
 def read(
