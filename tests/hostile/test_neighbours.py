@@ -84,7 +84,7 @@ def folder() -> Iterator[Path]:
 
 
 def test_an_orphan_that_another_users_spawner_names_is_still_its_own_connections(folder: Path) -> None:
-    """Its end is told of that one."""
+    """Its end is recorded of that one."""
     if (names := users()) is None:
         unavailable("only root serves as two users")
     words, handler = folder / "words", folder / "handler.py"

@@ -1,4 +1,4 @@
-"""What a worker sends that is no report, and does to its channel."""
+"""What a worker sends that is not a report, and what it does to its channel."""
 
 import array
 import fcntl

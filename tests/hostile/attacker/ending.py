@@ -96,7 +96,7 @@ def a_daemon_beside_it(me: Me) -> None:
     sleep_deaf()
 
 
-@attack(EVERY, "Its end is told. The daemon has the connection, and is the administrator's to end.", leaves=True)
+@attack(EVERY, "Its end is recorded. The daemon has the connection, and is the administrator's to end.", leaves=True)
 def a_daemon_in_its_place(me: Me) -> None:
     """A child makes a daemon by two forks and setsid, which keeps the connection, and ends."""
     _daemon(me)
@@ -172,7 +172,7 @@ def sleepers_by_the_hundred(me: Me) -> None:
 
 @attack(
     EVERY,
-    "Its end is told. It can outrun whoever looks for it as long as it goes on; a cgroup would end it.",
+    "Its end is recorded. It can outrun whoever looks for it as long as it goes on; a cgroup would end it.",
     leaves=True,
 )
 def forks_while_it_is_ended(me: Me) -> None:

@@ -139,7 +139,7 @@ def descriptors_on_the_log(me: Me) -> None:
     me.say("done")
 
 
-@attack(EVERY, "Its end is told; the daemon's lines are read as long as it has the descriptor.", leaves=True)
+@attack(EVERY, "Its end is recorded; the daemon's lines are read as long as it has the descriptor.", leaves=True)
 def log_kept_open(me: Me) -> None:
     """A child's daemon keeps descriptor 2 open, and writes a line to it now and then."""
 
