@@ -257,6 +257,19 @@ def test_a_line_that_nobody_has_read_survives_a_death() -> None:
         assert ids_of(server, "later") == {known}
 
 
+def test_those_left_behind_may_end_while_nobody_serves() -> None:
+    """Their log is at its end when it is taken over, and closed at once: its number was closed once more."""
+    with kept("127.0.0.1:0", *SHELL) as server:
+        left = int(run(server, "sleep 1000 <&- >&- & echo $!"))
+        server.wait_for_event("end")
+        stop_process(supervisor_of(server))
+        os.kill(left, signal.SIGKILL)
+        kill_supervisor(server)
+        assert run(server, "echo served") == "served\n"
+        assert len(server.events("recovered")) == 1
+        assert not [line for line in server.noise if "EBADF" in line]
+
+
 # Those that are left behind are few.
 
 

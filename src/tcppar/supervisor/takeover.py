@@ -215,6 +215,8 @@ class Takeover:
         """Logs of who was left behind. Those of connections are found with these."""
         for record in self._left.left_behind:
             if record.is_there:
+                # Before it is read: one that is at its end is closed at once, and its number may be another's then.
+                self._unclaimed.discard(record.descriptor)
                 self._core.child_logs.follow_left_behind(record)
         self._unclaimed.difference_update(self._core.child_logs.descriptors)
 
