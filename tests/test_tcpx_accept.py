@@ -1,6 +1,7 @@
 """TCPX's ACCEPT, row by row, and the reset of its listener."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -109,9 +110,15 @@ def _(world: World) -> None:
 @rows("ASO", "plain: Control-C ends the wait")
 def _(world: World) -> None:
     port = world.free_port()
-    interrupter = subprocess.Popen([sys.executable, "-c", "import os, signal; os.kill(os.getppid(), signal.SIGINT)"])
-    with pytest.raises(KeyboardInterrupt), interrupter:
-        tcpx(TCPOP_ACCEPT, sockport=port, bind=world.host)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background has it ignored
+    try:
+        interrupter = subprocess.Popen(
+            [sys.executable, "-c", "import os, signal; os.kill(os.getppid(), signal.SIGINT)"]
+        )
+        with pytest.raises(KeyboardInterrupt), interrupter:
+            tcpx(TCPOP_ACCEPT, sockport=port, bind=world.host)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert interrupter.returncode == 0
     world.client(port)  # goes on listening for the next call
     world.keep(tcpx(TCPOP_ACCEPT, sockport=port, bind=world.host, timer=LIMIT))
