@@ -254,7 +254,12 @@ def _(world: World) -> None:
     data = os.urandom(MUCH)
     sent = tcpx(TCPOP_WRITE, buffer=data, sockport=sockport, timer=SHORT).status
     assert 0 < sent < MUCH
-    assert tcpx(TCPOP_WRITE, buffer=data, sockport=sockport, timer=SHORT) == Result(EAGAIN, sockport=sockport)
+    # The system may find more room for what was sent, and takes more then; but not without end.
+    more = 0
+    while (status := tcpx(TCPOP_WRITE, buffer=data, sockport=sockport, timer=SHORT).status) > 0:
+        more += status
+        assert more < 100 * MUCH
+    assert status == EAGAIN
     assert receive(peer, sent) == data[:sent]
 
 
