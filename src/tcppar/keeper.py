@@ -197,6 +197,8 @@ class Keeper:
                 return
             if pid == 0:
                 return
+            if os.WIFSTOPPED(status):
+                continue  # it has had itself traced by its parent (PTRACE_TRACEME, ptrace(2)), and lives
             if pid == self._supervisor:
                 self._supervisor, self._status = 0, status
             else:

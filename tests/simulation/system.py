@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+from tcppar.mark import mark_of
 from tcppar.net import calls, processes
 from tcppar.net import channel as channels
 from tcppar.net import listener as listeners
@@ -221,7 +222,8 @@ def installed(kernel: Kernel, network: Network) -> Iterator[None]:
         put(processes, "look", partial(_look, kernel))
         put(processes, "users_of", lambda pid: frozenset({_USER}))
         put(processes, "send", partial(_send, kernel))
-        put(processes, "environment_of", partial(_environment, kernel))
+        put(processes, "mark_of", partial(_mark, kernel))
+        put(processes, "tracer_of", lambda pid: 0)
         put(processes, "sockets_of", partial(_sockets, kernel))
         put(enforcer, "inode_of_connection", partial(_inode_of, network))
         put(loop, "platform", SimpleNamespace(hear_of_parents_end=lambda: None))
@@ -280,7 +282,11 @@ def _listener_taken_up(
     return SimulatedListener(network, kernel, descriptor, address, features)
 
 
-def _environment(kernel: Kernel, pid: int) -> set[bytes]:
-    """That of a process which has ended cannot be read any more (proc(5))."""
+def _mark(kernel: Kernel, pid: int) -> int | None:
+    """That of a process which has ended cannot be read any more (proc_pid_limits(5))."""
     process = kernel.processes.get(pid)
-    return set(process.environment) if process is not None and process.lives else set()
+    if process is None or not process.lives:
+        return None
+    name = b"TCPPAR_CONNECTION_ID="
+    ids = [word.removeprefix(name).decode() for word in process.environment if word.startswith(name)]
+    return mark_of(ids[0].partition("-")[0], int(ids[0].partition("-")[2])) if ids else None

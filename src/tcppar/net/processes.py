@@ -7,23 +7,29 @@ was opened before the process was looked at, and therefore can mean no later one
 
 import os
 import signal as signals
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from tcppar.mark import LINE_OF_LIMITS
 
 _STAT_SIZE = 1024
 # linux/pidfd.h, since Linux 6.9: the whole process group of the process that the descriptor names.
 _TO_GROUP = 4
 _ENDED = frozenset("ZX")
 _STOPPED = frozenset("Tt")
+_LINKS_AT_ONCE = 100
+MOST_LOOKS = 40
+"""How often `sockets_of` says None before it is not worth it to go on: each time takes some tenths of a millisecond."""
 
 
 class Process(NamedTuple):
     """A process as proc_pid_stat(5) shows it.
 
     Attributes:
-        state: one letter.
+        state: one letter: its first thread's.
         started: in clock ticks after the system's own start.
+        threads: how many it has; one that has ended and is a zombie counts.
     """
 
     pid: int
@@ -32,11 +38,12 @@ class Process(NamedTuple):
     session: int
     state: str
     started: int
+    threads: int = 1
 
     @property
     def lives(self) -> bool:
-        """Whether it has not ended; a zombie has."""
-        return self.state not in _ENDED
+        """Whether it has not ended. A zombie has, unless only its first thread has ended (pthread_exit(3) in main)."""
+        return self.state not in _ENDED or self.threads > 1
 
     @property
     def is_stopped(self) -> bool:
@@ -58,7 +65,9 @@ def look(pid: int) -> Process | None:
         os.close(descriptor)
     # The name, in parentheses, may hold anything, parentheses too.
     fields = text.rpartition(b")")[2].split()
-    return Process(pid, int(fields[1]), int(fields[2]), int(fields[3]), chr(fields[0][0]), int(fields[19]))
+    return Process(
+        pid, int(fields[1]), int(fields[2]), int(fields[3]), chr(fields[0][0]), int(fields[19]), int(fields[17])
+    )
 
 
 def numbers() -> list[int]:
@@ -77,13 +86,18 @@ def children_of(parents: Collection[int]) -> list[int]:
 
 def users_of(pid: int) -> frozenset[int]:
     """The real and the saved user of a process: to whom kill(2) lets the same user send a signal. Empty if unknown."""
+    fields = _status_of(pid, "Uid:")
+    return frozenset({int(fields[0]), int(fields[2])}) if len(fields) > 2 else frozenset()
+
+
+def _status_of(pid: int, name: str) -> list[str]:
+    """The fields of a line of proc_pid_status(5); a "0" if it cannot be read."""
     try:
         status = Path(f"/proc/{pid}/status").read_text(errors="replace")
     except OSError:
-        return frozenset()
-    line = next((line for line in status.splitlines() if line.startswith("Uid:")), "")
-    fields = line.split()
-    return frozenset({int(fields[1]), int(fields[3])}) if len(fields) > 3 else frozenset()
+        return ["0"]
+    line = next((line for line in status.splitlines() if line.startswith(name)), "")
+    return line.split()[1:] or ["0"]
 
 
 def send(process: Process, number: int, *, to_group: bool = False) -> bool:
@@ -121,18 +135,66 @@ def _signal(descriptor: int, number: int, flags: int) -> bool:
     return True
 
 
-def environment_of(pid: int) -> set[bytes]:
-    """The environment that a process was started with; empty if it may not be seen, or it has ended."""
-    try:
-        return set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
-    except OSError:
-        return set()
+def tracer_of(pid: int) -> int:
+    """Who traces a process (ptrace(2)): its parent does not hear of its end before he has. 0 for nobody."""
+    return int(_status_of(pid, "TracerPid:")[0])
 
 
-def sockets_of(pid: int) -> set[int]:
-    """The inodes of the sockets that a process has open (proc_pid_fd(5)); none if it may not be seen, or has ended."""
+def mark_of(pid: int) -> int | None:
+    """The mark of a process (see mark.py), as proc_pid_limits(5) shows it; None if it has none, or has ended.
+
+    prlimit(2) would need a right that root of a container does not have.
+    """
     try:
-        links = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd")]
+        limits = Path(f"/proc/{pid}/limits").read_text(errors="replace")
     except OSError:
-        return set()
-    return {int(link[len("socket:[") : -1]) for link in links if link.startswith("socket:[")}
+        return None
+    soft = limits.partition(LINE_OF_LIMITS)[2].split(maxsplit=1)[:1]
+    return int(soft[0]) if soft and soft[0].isdecimal() else None
+
+
+def sockets_of(pid: int) -> Iterator[int | None]:
+    """The inodes of the sockets that a process has open (proc_pid_fd(5)); none if it may not be seen, or has ended.
+
+    It can have a million descriptors: after each hundred, None says that this has taken some time.
+    """
+    thread = pid
+    if (process := look(pid)) is not None and process.state in _ENDED:
+        thread = _living_thread(pid)  # the first one has nothing open any more
+    try:
+        with os.scandir(f"/proc/{pid}/task/{thread}/fd") as entries:
+            for count, entry in enumerate(entries, 1):
+                if (inode := _socket_at(entry.path)) is not None:
+                    yield inode
+                if count % _LINKS_AT_ONCE == 0:
+                    yield None
+    except OSError:
+        return
+
+
+def has_socket(pid: int, inode: int | None) -> bool:
+    """Whether a process has a socket open, as far as it has not more descriptors than there is time for."""
+    looks = 0
+    for found in sockets_of(pid):
+        looks += found is None
+        if looks == MOST_LOOKS:
+            return False
+        if found is not None and found == inode:
+            return True
+    return False
+
+
+def _living_thread(pid: int) -> int:
+    try:
+        threads = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+    except OSError:
+        return pid
+    return next((thread for thread in threads if thread != pid), pid)
+
+
+def _socket_at(path: str) -> int | None:
+    try:
+        link = os.readlink(path)
+    except OSError:
+        return None  # it was closed meanwhile
+    return int(link[len("socket:[") : -1]) if link.startswith("socket:[") else None

@@ -13,6 +13,11 @@ def exit_and_signal(status: int | None) -> tuple[int | None, str | None]:
     return os.WEXITSTATUS(status), None
 
 
+def is_end(status: int | None) -> bool:
+    """Whether a wait status is that of an end. A process that is traced can also have been stopped (waitpid(2))."""
+    return status is None or os.WIFEXITED(status) or os.WIFSIGNALED(status)
+
+
 def in_words(status: int) -> str:
     """`exit 3` or `signal SIGKILL`."""
     code, name = exit_and_signal(status)

@@ -183,6 +183,8 @@ static void reap(void) {
     bool found = false;
     child_has_ended = 0;
     while ((pid = wait4(-1, &status, WNOHANG, &usage)) > 0) {
+        if (WIFSTOPPED(status))
+            continue; /* it has had itself traced by its parent (PTRACE_TRACEME, ptrace(2)), and lives */
         found = true;
         forget_child(pid, status, &usage);
     }
@@ -474,6 +476,20 @@ static PyObject *set_titles(PyObject *module, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(mark_doc, "mark(soft)\n\nGive this process the mark of its connection (mark.py), where it can have one.");
+
+static PyObject *mark(PyObject *module, PyObject *args) {
+    struct rlimit limit;
+    unsigned long long soft;
+    if (!PyArg_ParseTuple(args, "K", &soft))
+        return NULL;
+    if (getrlimit(RLIMIT_LOCKS, &limit) == 0) {
+        limit.rlim_cur = (rlim_t)soft;
+        setrlimit(RLIMIT_LOCKS, &limit);
+    }
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(serve_doc,
              "serve(channel, spares, passes_log, score, of_children, own) -> (descriptor, order) | None\n\n"
              "Take offers from the channel and fork a process for each, up to `spares` of them ahead. If a log is\n"
@@ -647,6 +663,7 @@ static PyObject *unpack(PyObject *module, PyObject *args) {
 }
 
 static PyMethodDef methods[] = {{"set_titles", set_titles, METH_VARARGS, set_titles_doc},
+                                {"mark", mark, METH_VARARGS, mark_doc},
                                 {"serve", serve, METH_VARARGS, serve_doc},
                                 {"wait", wait_for_offer, METH_VARARGS, wait_doc},
                                 {"next", next_offer, METH_VARARGS, next_doc},

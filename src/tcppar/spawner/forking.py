@@ -9,6 +9,7 @@ import errno
 import gc
 import mmap
 import os
+import resource
 import signal
 import socket
 from collections import deque
@@ -22,6 +23,7 @@ from tcppar.child.handlers import Handler
 from tcppar.child.own_path import OwnPath
 from tcppar.child.process import SUCCEEDED, limits, live
 from tcppar.child.worker import Worker
+from tcppar.mark import RLIMIT_LOCKS, limits_of, mark_of
 from tcppar.net.calls import Calls
 from tcppar.net.channel import Channel, ChannelClosed
 from tcppar.records import (
@@ -112,6 +114,7 @@ class ForkLauncher:
 
     def _converse(self, descriptor: int, offer: Offer) -> int:
         self._title.show(CHILD)
+        _mark(self._plan.id_prefix, offer.number)
         connection_id = contract.connection_id(self._plan, offer.number)
         return self._handler.converse(descriptor, connection_id, self._plan.service, offer.endpoints)
 
@@ -122,7 +125,7 @@ class ForkLauncher:
             self._plan.service,
             self._plan.id_prefix,
             self._handler,
-            _ChannelLine(channel, tells=hire.tells),
+            _ChannelLine(channel, self._plan.id_prefix, tells=hire.tells),
             most_connections=self._handler_plan.connections_per_worker,
             most_memory_kb=self._handler_plan.worker_memory_kb,
         ).run()
@@ -144,6 +147,13 @@ class _Said:
         return True
 
 
+def _mark(id_prefix: str, number: int) -> None:
+    """Give this process the mark of a connection."""
+    marked = limits_of(mark_of(id_prefix, number), resource.getrlimit(RLIMIT_LOCKS)[1])
+    if marked is not None:
+        resource.setrlimit(RLIMIT_LOCKS, marked)
+
+
 def _lead_group() -> None:
     """Workers have groups of their own and no sessions: see `start` in supervisor/spawner_process.py."""
     os.setpgid(0, 0)
@@ -154,9 +164,11 @@ class _ChannelLine:
 
     Args:
         channel: blocking.
+        id_prefix: of the connections.
     """
 
-    def __init__(self, channel: Channel[Order], *, tells: bool) -> None:
+    def __init__(self, channel: Channel[Order], id_prefix: str, *, tells: bool) -> None:
+        self._id_prefix = id_prefix
         self.tells = tells
         self._channel = channel
         self._orders: deque[tuple[Order, list[int]]] = deque()
@@ -175,6 +187,7 @@ class _ChannelLine:
             os.close(unused)
         if not isinstance(order, Offer):
             return None  # it retires
+        _mark(self._id_prefix, order.number)
         return descriptor, order.number, order.endpoints, order.attempt, order.again
 
     def say_ready(self, pid: int) -> bool:

@@ -9,18 +9,21 @@ import errno
 import os
 import resource
 import socket
+import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 from tcppar.child import contract, control_file
+from tcppar.mark import RLIMIT_LOCKS, limits_of, mark_of
 from tcppar.records import ChildPlan, DescriptorMode, Family, Offer
 from tcppar.spawner import vfork
 
 _CANNOT_RUN = 111
 
+Mark = tuple[int, int] | None
 # (socket descriptor, the program's arguments, the connection's own part of the environment, where descriptor 2 is to
-# lead if not where ours does) -> pid
-Launch = Callable[[int, list[str], dict[str, str], int | None], int]
+# lead if not where ours does, the limits that mark it) -> pid
+Launch = Callable[[int, list[str], dict[str, str], int | None, Mark], int]
 
 
 class Launcher:
@@ -34,6 +37,7 @@ class Launcher:
     def __init__(self, plan: ChildPlan, *, fast: bool) -> None:
         self._plan = plan
         self._program = plan.program
+        self._hard_limit = resource.getrlimit(RLIMIT_LOCKS)[1] if sys.platform == "linux" else 0
         self._fills_in = contract.has_placeholders(plan.command)
         self._launch: Launch
         if fast and vfork.AVAILABLE and vfork.is_permitted():
@@ -64,7 +68,8 @@ class Launcher:
                 control_file.write_anyway(control_path, contract.fill(plan.control_file or "", filled))
         environment = contract.connection_environment(plan, offer.number, offer.endpoints, offer.credentials)
         try:
-            return self._launch(descriptor, arguments, environment, log)
+            mark = limits_of(mark_of(plan.id_prefix, offer.number), self._hard_limit)
+            return self._launch(descriptor, arguments, environment, log, mark)
         except OSError:
             self.clean_up(offer.number)
             raise
@@ -80,7 +85,11 @@ class Launcher:
         if path := self.control_path(number):
             control_file.remove(path)
 
-    def _spawn(self, descriptor: int, arguments: list[str], environment: dict[str, str], log: int | None) -> int:
+    def _spawn(
+        self, descriptor: int, arguments: list[str], environment: dict[str, str], log: int | None, mark: Mark
+    ) -> int:
+        if mark is not None:
+            resource.setrlimit(RLIMIT_LOCKS, mark)  # it begins with what we have
         places = ((descriptor, 0), (descriptor, 1)) if log is None else ((log, 2), (descriptor, 0), (descriptor, 1))
         # Dispositions and mask are the defaults already (sandbox.default_signals); a handler goes with the exec.
         return os.posix_spawn(
@@ -91,13 +100,15 @@ class Launcher:
             setsid=True,
         )
 
-    def _fork(self, descriptor: int, arguments: list[str], environment: dict[str, str], log: int | None) -> int:
+    def _fork(
+        self, descriptor: int, arguments: list[str], environment: dict[str, str], log: int | None, mark: Mark
+    ) -> int:
         # The pipe closes with the exec; what is read from it is the errno of a step that failed.
         report, reporter = os.pipe()
         try:
             pid = os.fork()
             if pid == 0:
-                self._become_program(descriptor, reporter, arguments, environment, log)
+                self._become_program(descriptor, reporter, arguments, environment, log, mark)
             os.close(reporter)
             reporter = -1
             if failure := os.read(report, 16):
@@ -111,13 +122,21 @@ class Launcher:
                 os.close(reporter)
 
     def _become_program(
-        self, descriptor: int, reporter: int, arguments: list[str], environment: dict[str, str], log: int | None
+        self,
+        descriptor: int,
+        reporter: int,
+        arguments: list[str],
+        environment: dict[str, str],
+        log: int | None,
+        mark: Mark,
     ) -> NoReturn:
         """The child between fork and exec. It never returns into the spawner's code, whatever happens."""
         failure = errno.EIO
         variables = self._plan.environment | contract.encoded(environment)
         try:
             os.setsid()
+            if mark is not None:
+                resource.setrlimit(RLIMIT_LOCKS, mark)
             if log is not None:
                 os.dup2(log, 2)
             if self._plan.descriptors is DescriptorMode.LISTEN_FDS:

@@ -196,6 +196,8 @@ class Spawner:
                 break
             if pid == 0:
                 break
+            if os.WIFSTOPPED(status):
+                continue  # it has had itself traced by its parent (PTRACE_TRACEME, ptrace(2)), and lives
             number = self._numbers.pop(pid, None)
             if number is None:
                 continue  # the handler's module has started it

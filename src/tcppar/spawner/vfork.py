@@ -7,6 +7,7 @@ import resource
 from collections.abc import Mapping
 
 from tcppar.child import contract
+from tcppar.mark import RLIMIT_LOCKS
 from tcppar.policy import faults
 from tcppar.records import ChildPlan, DescriptorMode
 
@@ -51,12 +52,18 @@ class VforkExec:
         self._launch = _vfork.launch
 
     def __call__(
-        self, descriptor: int, arguments: list[str], environment: Mapping[str, str], log: int | None = None
+        self,
+        descriptor: int,
+        arguments: list[str],
+        environment: Mapping[str, str],
+        log: int | None = None,
+        mark: tuple[int, int] | None = None,
     ) -> int:
         """Run the program with the connection; its process id.
 
         Args:
             log: where its descriptor 2 leads; None for where ours does.
+            mark: the limits that mark it (mark.py), if it is to be marked.
 
         Raises:
             OSError: no process could be made, or the program not be run.
@@ -69,5 +76,5 @@ class VforkExec:
             descriptor,
             _OURS if log is None else log,
             self._listens,
-            self._limits,
+            self._limits if mark is None else (*self._limits, (RLIMIT_LOCKS, *mark)),
         )

@@ -20,6 +20,7 @@ from tcppar.child.process import SUCCEEDED, limits, live, set_limits
 from tcppar.child.worker import Worker
 from tcppar.descriptors import CHANNEL_DESCRIPTOR
 from tcppar.endpoints import PlainEnds
+from tcppar.mark import mark_of
 from tcppar.spawner import beginning, loading, sandbox
 from tcppar.spawner.at_fork import AtFork
 from tcppar.spawner.oom import OomScore
@@ -94,7 +95,7 @@ class Zygote:
             self._service,
             self._id_prefix,
             self._handler,
-            _Line(channel),
+            _Line(channel, self._id_prefix),
             most_connections=self._plan["connections_per_worker"],
             most_memory_kb=self._plan["worker_memory_kb"],
         ).run()
@@ -113,6 +114,7 @@ class Zygote:
         return self._converse(*given)
 
     def _converse(self, descriptor: int, offer: tuple[Any, ...]) -> int:
+        _zygote.mark(mark_of(self._id_prefix, offer[1]))
         connection_id = f"{self._id_prefix}-{offer[1]}"
         return self._handler.converse(descriptor, connection_id, self._service, PlainEnds(*offer[2]))
 
@@ -122,18 +124,21 @@ class _Line:
 
     Args:
         channel: its descriptor.
+        id_prefix: of the connections.
     """
 
     tells = False  # whoever can have a spawner like this one sees what a worker has read
 
-    def __init__(self, channel: int) -> None:
+    def __init__(self, channel: int, id_prefix: str) -> None:
         self._channel = channel
+        self._id_prefix = id_prefix
 
     def next(self) -> Given | None:
         given = _zygote.next(self._channel)
         if given is None:
             return None
         descriptor, (_, number, ends, _, attempt, again) = given
+        _zygote.mark(mark_of(self._id_prefix, number))
         return descriptor, number, PlainEnds(*ends), attempt, again
 
     def say_ready(self, pid: int) -> bool:

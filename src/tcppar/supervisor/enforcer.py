@@ -5,16 +5,18 @@ nor its spawner, which runs as the same user and can be stopped, or lie. What is
 a spawner named is signalled if its parent is that spawner, or if it has come to us as an orphan and the service's user
 could have signalled it as well. From there on all processes are looked through, some at a time, for what belongs to it:
 its descendants, whatever groups or sessions they have gone to; what is left of its session; and orphans that have its
-connection's id in their environment or the connection itself open, if the service's user could have signalled them.
-They are noted, and looked for again, until none is left.
+connection's mark (mark.py) or the connection itself open, if the service's user could have signalled them. They are
+noted, and looked for again, until none is left. Nothing of this reads the memory of a process, which it can make as
+large and as slow as it likes, and however much it has open, others are served meanwhile.
 """
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from tcppar.mark import mark_of
 from tcppar.net import processes
 from tcppar.net.diagnostics import inode_of_connection
 from tcppar.net.processes import Process
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 # A look at a process takes some 10 microseconds; with thousands of them, clients must not wait for it.
 _LOOKS_AT_ONCE = 128
 _PAUSE = 0.002
+# So many looks at what orphans have open there are in one search.
+_MOST_LOOKS = 100
 # One search serves all connections that are being ended, and is no tenth of the time.
 _FIRST_SEARCH = 0.02
 _NEXT_SEARCH = 0.2
@@ -88,6 +92,7 @@ class Enforcer:
         self._search: Iterator[None] | None = None
         self._searched_at = 0.0
         self._duration = 0.0
+        self._looked_up_to = 0
 
     def __len__(self) -> int:
         return len(self._endings)
@@ -195,13 +200,18 @@ class Enforcer:
                 seen[pid] = process
             if count % _LOOKS_AT_ONCE == 0:
                 yield
-        search = _Search(seen, self._family, self._table)
+        search = _Search(seen, self._family, self._marks_of(endings))
+        self._looked_up_to = yield from search.look_closer(self._looked_up_to)
         for count, ending in enumerate(endings, 1):
             self._act(ending, search)
             if count % (_LOOKS_AT_ONCE // 4) == 0:
                 yield
         self._searched_at = self._core.later(0)
         self._duration = min(self._searched_at - begun, _NEXT_SEARCH)
+
+    def _marks_of(self, endings: list[_Ending]) -> dict[int, Connection]:
+        prefix = self._core.id_prefix
+        return {mark_of(prefix, ending.connection.number): ending.connection for ending in endings}
 
     def _act(self, ending: _Ending, search: "_Search") -> None:
         """Signal what a search has found of a connection's processes, and see whether it is over."""
@@ -231,10 +241,21 @@ class Enforcer:
     def _see_through(self, ending: _Ending, found: list[Process]) -> None:
         """SIGKILL was sent, and it is not over."""
         connection = ending.connection
+        if not ending.over and not found:
+            self._end_tracer(connection)
         if not ending.over and ending.searches == _UNREPORTED:
             self._family.give_up_holder(connection, _UNTOLD)
         if ending.searches >= _HOPELESS:
             self._lose_hope(ending, len(found))
+
+    def _end_tracer(self, connection: Connection) -> None:
+        """It has ended, and its spawner has not heard of it: whoever traces it does so first, and may never."""
+        tracer = processes.look(processes.tracer_of(connection.pid))
+        if tracer is None or tracer.pid in self._family.own_processes():
+            return
+        user = self._family.user_of(connection)
+        if user != os.getuid() and user in processes.users_of(tracer.pid):
+            processes.send(tracer, signal.SIGKILL)
 
     def _lose_hope(self, ending: _Ending, count: int) -> None:
         """Its processes cannot be ended, or nobody tells that they have: go on without them."""
@@ -261,26 +282,63 @@ class _Search:
 
     Args:
         seen: those that live, by number.
+        marks: connections whose processes are looked for, by their marks.
     """
 
-    def __init__(self, seen: dict[int, Process], family: Family, table: Table) -> None:
+    def __init__(self, seen: dict[int, Process], family: Family, marks: Mapping[int, Connection]) -> None:
         self._seen = seen
         self._family = family
-        self._table = table
+        self._marks = marks
         self._own = family.own_processes()
         self._children: dict[int, list[Process]] = {}
-        self._sessions: dict[int, list[Process]] = {}
         for process in seen.values():
             self._children.setdefault(process.parent, []).append(process)
-            self._sessions.setdefault(process.session, []).append(process)
         self._orphans = [
             process
             for parent in family.adoptive_parents
             for process in self._children.get(parent, ())
-            if process.pid not in self._own
+            if process.pid not in self._own and process.pid not in family.orphans  # of these it is known whose
         ]
-        self._words: dict[int, set[bytes]] = {}
-        self._sockets: dict[int, set[int]] = {}
+        self._marked: dict[int, Connection] = {}
+        self._open: dict[int, set[int]] = {}
+
+    def look_closer(self, last: int) -> Generator[None, None, int]:
+        """Find out what the orphans have of connections; it pauses at each yield.
+
+        Whoever has changed its mark can only be found by what it has open. There can be thousands, with thousands of
+        descriptors each, and other connections are not to be ended later for that: so each search looks at some.
+
+        Args:
+            last: the process that the search before this one has looked at last.
+
+        Returns:
+            The one that this has looked at last.
+        """
+        wanted: set[int] = set()
+        looks = 0
+        for orphan in sorted(self._orphans, key=lambda orphan: (orphan.pid <= last, orphan.pid)):
+            mark = processes.mark_of(orphan.pid)
+            if mark is not None and mark in self._marks:
+                self._marked[orphan.pid] = self._marks[mark]
+            elif looks < _MOST_LOOKS:
+                wanted = wanted or {inode for each in self._marks.values() if (inode := _inode_of(each)) is not None}
+                last = orphan.pid
+                looks += yield from self._look_at_sockets(orphan.pid, wanted)
+                yield
+        return last
+
+    def _look_at_sockets(self, pid: int, wanted: set[int]) -> Generator[None, None, int]:
+        found = self._open[pid] = set[int]()
+        looks = 1
+        for inode in processes.sockets_of(pid):
+            if inode is not None:
+                found |= {inode} & wanted
+                continue
+            looks += 1
+            if looks > processes.MOST_LOOKS:
+                break
+            yield
+        return looks
 
     def members(self, ending: _Ending) -> list[Process]:
         """The processes that belong to a connection."""
@@ -302,25 +360,19 @@ class _Search:
 
     def _belongs(self, orphan: Process, ending: _Ending) -> bool:
         """Whether an orphan was made by a connection's processes, by what it has of it."""
-        if orphan.pid in self._family.orphans:
-            return False  # it is known whose
         leader = ending.leader
         if leader is not None and leader.pid in (orphan.session, orphan.group):
             # Its number can be another's by now, who may have made a session of its own.
             now = self._seen.get(leader.pid)
             return now is None or now.started == leader.started
         connection = ending.connection
-        variable = f"TCPPAR_CONNECTION_ID={self._table.id_of(connection)}".encode()
-        has_it = variable in self._environment(orphan.pid) or self._has_open(orphan.pid, connection)
+        has_it = self._marked.get(orphan.pid) is connection or self._has_open(orphan.pid, connection)
         # Whoever has the connection can send it to anybody who takes what he is sent: another user's process, say.
         return has_it and self._family.may_be_of(connection, orphan.pid)
 
-    def _environment(self, pid: int) -> set[bytes]:
-        if pid not in self._words:
-            self._words[pid] = processes.environment_of(pid)
-        return self._words[pid]
-
     def _has_open(self, pid: int, connection: Connection) -> bool:
-        if pid not in self._sockets:
-            self._sockets[pid] = processes.sockets_of(pid)
-        return bool(self._sockets[pid]) and inode_of_connection(connection.endpoints) in self._sockets[pid]
+        return pid in self._open and _inode_of(connection) in self._open[pid]
+
+
+def _inode_of(connection: Connection) -> int | None:
+    return inode_of_connection(connection.endpoints)

@@ -14,6 +14,7 @@ from tcppar.events import GivenUp, SpawnerDied, SpawnerStarted
 from tcppar.net import channel as channels
 from tcppar.net import platform
 from tcppar.policy import growth
+from tcppar.policy.outcome import is_end
 from tcppar.policy.strikes import Backoff
 from tcppar.records import Busy, ChildPlan, Ended, Failed, Ready, Refused, Report, StderrMode, Taken
 from tcppar.supervisor import control_folder
@@ -257,7 +258,7 @@ class Pool:
             expect(report.number in taker.offered, report)
             self._owner.on_taken(taker, report)
         elif isinstance(report, Ended):
-            expect(report.number in taker.children, report)
+            expect(report.number in taker.children and is_end(report.status), report)
             connection = taker.children.pop(report.number)
             self._owner.end(connection, report)
         elif isinstance(report, Busy):

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from tcppar.child import control_file
+from tcppar.mark import mark_of
 from tcppar.net import processes
 from tcppar.policy import outcome
 from tcppar.policy.life import State
@@ -210,16 +211,14 @@ class Reaper:
     def child_of(self, connection: Connection) -> int | None:
         """The process that serves a connection, though nobody has told of it; None if there is none.
 
-        It is known by the connection's id in its environment, if it is a program; or by the connection itself, of which
-        we have a copy. A program can have closed it, and a forked handler has no environment of its own.
+        It is known by the connection's mark, or by the connection itself, of which we have a copy.
         """
-        variable = f"TCPPAR_CONNECTION_ID={self._table.id_of(connection)}".encode()
-        inode = _inode(connection)
+        mark, inode = mark_of(self._core.id_prefix, connection.number), _inode(connection)
         return next(
             (
                 pid
                 for pid in self._own_children()
-                if (variable in processes.environment_of(pid) or inode in processes.sockets_of(pid))
+                if (processes.mark_of(pid) == mark or processes.has_socket(pid, inode))
                 and self.may_be_of(connection, pid)
             ),
             None,
@@ -228,7 +227,7 @@ class Reaper:
     @staticmethod
     def has_open(pid: int, connection: Connection) -> bool:
         """Whether a process has a connection, of which we have a copy; False if that may not be seen."""
-        return _inode(connection) in processes.sockets_of(pid)
+        return processes.has_socket(pid, _inode(connection))
 
     def _orphan_ended(self, connection: Connection, ended: Ended) -> None:
         # It may be that its spawner is dead and not reaped yet, or that it is a worker that has told of the end: then

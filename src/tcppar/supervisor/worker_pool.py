@@ -9,6 +9,7 @@ from tcppar.config import ServiceConfig
 from tcppar.events import WorkerEnded, WorkerStarted
 from tcppar.net import channel as channels
 from tcppar.policy import outcome, staffing
+from tcppar.policy.outcome import is_end
 from tcppar.records import Busy, Ended, Failed, Leaving, Ready, Report, Taken
 from tcppar.supervisor.answers import Debt
 from tcppar.supervisor.heritage import PoolRecord, WorkerRecord
@@ -263,7 +264,8 @@ class WorkerPool(Pool):
 
     def _on_worker(self, worker: WorkerProcess, report: Report) -> None:
         if isinstance(report, Ended):
-            expect(report.number in worker.offered or report.number in worker.children, report)
+            its = report.number in worker.offered or report.number in worker.children
+            expect(its and is_end(report.status), report)
             self._conversation_ended(worker, report)
         elif isinstance(report, Taken):
             expect(report.number in worker.offered and not self._core.features.tells_unread, report)
