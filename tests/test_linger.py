@@ -4,12 +4,20 @@ import os
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from tests.conftest import HERE
+from tcppar.quantities import Duration
+from tcppar.settings import ServiceSettings
+from tcppar.supervisor.cover import Cover
+from tcppar.supervisor.handing_on import write_structure
+from tcppar.supervisor.ledger import Ledger
+from tests.conftest import HERE, tool
 from tests.support import command, config
 from tests.support.command import Serve
 from tests.support.server import PATIENCE, Server, descriptors, read_all, read_line, wait_until
@@ -159,6 +167,112 @@ def test_a_reload_switches_it_on_for_new_connections(serve: Serve, tmp_path: Pat
         assert length_of_reply(client) == REPLY
 
 
+# Programs that leave somebody behind who writes on.
+
+COPYING = [sys.executable, "-S", str(HERE / "children" / "copying.py")]
+COPIED = 50_000  # what a pipe takes, so that the program can end before somebody reads
+WRAPPED = ["head", "-c", str(COPIED), "/dev/zero"]
+WRAPPERS = ["recordio", "fixcrio"]
+RUSH = 64
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    """What a copier waits for."""
+    path = tmp_path / "gate"
+    os.mkfifo(path)
+    return path
+
+
+def open_gate(gate: Path) -> None:
+    """Let the copier go on, when it has come so far."""
+    gate.write_text("")
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_nobody_loses_a_reply_behind_a_wrapper_that_copies(serve: Serve, wrapper: str) -> None:
+    server = serve("127.0.0.1:0", "--linger", "1m", "--", tool(wrapper), "echo", "hello")
+    with ThreadPoolExecutor(8) as clients:
+        replies = list(clients.map(lambda _: server.exchange(b""), range(RUSH)))
+    assert Counter(reply.strip() for reply in replies) == {b"hello": RUSH}
+
+
+@pytest.mark.parametrize("stderr", ["log", "null"])
+@pytest.mark.parametrize("where", ["here", "group", "session"])
+def test_whoever_is_left_can_write_on(serve: Serve, gate: Path, where: str, stderr: str) -> None:
+    options = ["--linger", "1m", "--stderr", stderr]
+    server = serve("127.0.0.1:0", *options, "--", *COPYING, where, str(gate), *WRAPPED)
+    if stderr == "null" and (where == "session" or (where == "group" and server.portable)):
+        pytest.skip("it left the session, or the group, and nothing else is known of it")
+    with asked(server.connect()) as client:
+        server.wait_for_event("end")
+        open_gate(gate)
+        assert length_of_reply(client) == COPIED
+
+
+def test_a_program_that_setsid_runs_is_waited_for(serve: Serve, gate: Path) -> None:
+    program = f'read line < "{gate}"; echo hello'
+    server = serve("127.0.0.1:0", "--linger", "1m", "--", tool("setsid"), "sh", "-c", program)
+    with asked(server.connect()) as client:
+        server.wait_for_event("end")
+        open_gate(gate)
+        assert read_all(client) == b"hello\n"
+
+
+def test_a_daemon_that_has_closed_the_connection_keeps_no_client_waiting(serve: Serve) -> None:
+    program = "echo hello; sleep 1000 <&- >&- & "
+    server = serve("127.0.0.1:0", "--linger", "1h", "--", "sh", "-c", program)
+    if server.portable:
+        pytest.skip("only Linux tells who has the connection open")
+    try:
+        assert server.exchange(UNREAD) == b"hello\n"
+    finally:
+        end_group(server)
+
+
+def test_whoever_does_not_end_is_waited_for_no_longer_than_the_client(serve: Serve) -> None:
+    server = serve("127.0.0.1:0", "--linger", "300ms", "--", "sh", "-c", "echo hello; sleep 1000 &")
+    try:
+        assert server.exchange(UNREAD) == b"hello\n"
+    finally:
+        end_group(server)
+
+
+def end_group(server: Server) -> None:
+    [end] = server.wait_for_event("end")
+    os.killpg(end["pid"], signal.SIGKILL)
+
+
+def test_a_stop_waits_for_whoever_is_left(serve: Serve, gate: Path) -> None:
+    server = serve("127.0.0.1:0", "--linger", "1m", "--", *COPYING, "here", str(gate), *WRAPPED)
+    with server.connect() as client:
+        server.wait_for_event("end")
+        server.signal(signal.SIGTERM)
+        server.wait_for_event("closed")
+        open_gate(gate)
+        assert length_of_reply(client) == COPIED
+    assert server.wait() == 0
+
+
+def test_a_keeper_gives_a_stop_the_time_to_wait_for_them() -> None:
+    settings = ServiceSettings(drain_timeout=Duration(1), kill_timeout=Duration(2), linger=Duration(5))
+    service = SimpleNamespace(config=SimpleNamespace(settings=settings))
+    books = Ledger.new()
+    try:
+        write_structure(books, b"", [service])  # type: ignore[list-item]
+        assert Cover(books.descriptor).patience == (11, 2)
+    finally:
+        books.close()
+
+
+@pytest.mark.parametrize("mode", ["fork", "pool"])
+def test_where_nobody_is_left_nobody_is_waited_for(serve: Serve, mode: str) -> None:
+    """A worker goes on after its conversation, which is no reason to wait."""
+    server = serve("127.0.0.1:0", "--handler", HANDLER, "--mode", mode, "--linger", "1h")
+    with asked(server.connect()) as client:
+        assert length_of_reply(client) == REPLY
+
+
 # When another supervisor goes on.
 
 
@@ -201,3 +315,18 @@ def test_a_program_that_ends_later_leaves_nothing_unsent(kept: Server, succeed: 
         client.sendall(b"go\n" + UNREAD)
         kept.wait_for_event("end")
         assert length_of_reply(client) == REPLY
+
+
+@only_linux
+@pytest.mark.parametrize("where", ["here", "session"])
+def test_whoever_is_left_then_can_write_on(gate: Path, succeed: Callable[[Server], object], where: str) -> None:
+    arguments = ["127.0.0.1:0", "--keep", "--linger", "1m", "--", *COPYING, where, str(gate), *WRAPPED]
+    with Server(*arguments) as server:
+        with asked(server.connect()) as client:
+            server.wait_for_event("end")
+            succeed(server)
+            open_gate(gate)
+            assert length_of_reply(client) == COPIED
+        assert server.stop() == 0
+        [stopped] = server.events("stopped")
+        assert (stopped["accepted"], stopped["ended"]) == (1, 1)

@@ -148,8 +148,9 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Duration | None,
         Meta(
             description="For programs that may exit without reading all of their input: how long the client has after "
-            "that to receive the rest of the reply, which it could otherwise lose. Costs the server one descriptor for "
-            "each connection. If unset, the system may cut off the reply."
+            "that to receive the rest of the reply, which it could otherwise lose. Other processes of the connection, "
+            "such as the copying one that recordio leaves, first have as long to finish. Costs the server one "
+            "descriptor for each connection. If unset, the system may cut off the reply."
         ),
     ] = None
     drain_timeout: Annotated[

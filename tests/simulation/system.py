@@ -29,6 +29,7 @@ from tcppar.supervisor import (
     pool,
     reaper,
     rollout,
+    search,
     spawner_process,
     takeover,
     taker,
@@ -222,10 +223,13 @@ def installed(kernel: Kernel, network: Network) -> Iterator[None]:
         put(processes, "look", partial(_look, kernel))
         put(processes, "users_of", lambda pid: frozenset({_USER}))
         put(processes, "send", partial(_send, kernel))
+        put(processes, "number_is_used", lambda number, descriptor: number in kernel.processes)
+        put(processes, "group_is_used", lambda number: number in kernel.processes)
+        put(processes, "hides_sockets", lambda pid: False)
         put(processes, "mark_of", partial(_mark, kernel))
         put(processes, "tracer_of", lambda pid: 0)
         put(processes, "sockets_of", partial(_sockets, kernel))
-        put(enforcer, "inode_of_connection", partial(_inode_of, network))
+        put(search, "inode_of_connection", partial(_inode_of, network))
         put(loop, "platform", SimpleNamespace(hear_of_parents_end=lambda: None))
         put(upgrade, "show_answers", lambda answers, refused: None)
         put(takeover, "socket_of", lambda descriptor: nullcontext(sockets.socket(descriptor)))

@@ -47,6 +47,9 @@ class SimulatedWaiter:
         self.on_shortage: Callable[[OSError], None] = lambda error: None
         self._unwatched: dict[int, Source] = {}
 
+    descriptors = (-1,)
+    """Of its own: nobody here looks what they lead to."""
+
     def step(self, loop: Callable[[], None]) -> bool:
         """Let a loop do one pass; whether it has come to its end.
 

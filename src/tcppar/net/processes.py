@@ -5,6 +5,8 @@ is its number and the moment of its start (proc_pid_stat(5)); and a signal goes 
 was opened before the process was looked at, and therefore can mean no later one.
 """
 
+import errno
+import fcntl
 import os
 import signal as signals
 from collections.abc import Collection, Iterator
@@ -133,6 +135,43 @@ def _signal(descriptor: int, number: int, flags: int) -> bool:
     except OSError:
         return False  # it has ended, is not ours to signal, or the system does not know the flag
     return True
+
+
+def number_is_used(number: int, descriptor: int) -> bool:
+    """Whether a number is that of a process, of a group or of a session, also of one whose leader has ended and was
+    waited for: the kernel gives it to nobody else before the last of them has ended.
+
+    To own a descriptor (F_SETOWN, fcntl(2)) is the one call that knows of sessions: it refuses numbers of nobody. Who
+    owns it gets SIGIO, but only where that is asked for (O_ASYNC), which it is not.
+
+    Args:
+        descriptor: one that no other process has.
+    """
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETOWN, number)
+    except OSError as error:
+        return error.errno != errno.ESRCH
+    return True
+
+
+def group_is_used(number: int) -> bool:
+    """Whether a process group has members. Of sessions, POSIX lets nobody ask."""
+    try:
+        os.killpg(number, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    return True
+
+
+def hides_sockets(pid: int) -> bool:
+    """Whether we may not see what a process has open."""
+    try:
+        os.scandir(f"/proc/{pid}/fd").close()
+    except OSError as error:
+        return error.errno in (errno.EACCES, errno.EPERM)
+    return False
 
 
 def tracer_of(pid: int) -> int:

@@ -12,16 +12,16 @@ large and as slow as it likes, and however much it has open, others are served m
 
 import os
 import signal
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from tcppar.mark import mark_of
 from tcppar.net import processes
-from tcppar.net.diagnostics import inode_of_connection
 from tcppar.net.processes import Process
 from tcppar.policy.life import State
 from tcppar.records import Ended
+from tcppar.supervisor.search import Family, Search
 from tcppar.supervisor.table import Connection, Table
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 # A look at a process takes some 10 microseconds; with thousands of them, clients must not wait for it.
 _LOOKS_AT_ONCE = 128
 _PAUSE = 0.002
-# So many looks at what orphans have open there are in one search.
-_MOST_LOOKS = 100
 # One search serves all connections that are being ended, and is no tenth of the time.
 _FIRST_SEARCH = 0.02
 _NEXT_SEARCH = 0.2
@@ -43,20 +41,9 @@ _HOPELESS = 50
 # The same in seconds, where processes cannot be searched.
 _UNREPORTED_TIME = 1.0
 _HOPELESS_TIME = 10.0
+# A stopped process takes SIGTERM only when it continues; SIGCONT does nothing to others. (systemd.kill(5) does the same.)
+_REQUEST = (signal.SIGTERM, signal.SIGCONT)
 _UNTOLD = "it does not report the end of a child"
-
-
-class Family(Protocol):
-    """Who knows which processes are whose."""
-
-    def own_processes(self) -> set[int]: ...
-    @property
-    def adoptive_parents(self) -> set[int]: ...
-    @property
-    def orphans(self) -> dict[int, Connection]: ...
-    def user_of(self, connection: Connection) -> int: ...
-    def may_be_of(self, connection: Connection, pid: int) -> bool: ...
-    def give_up_holder(self, connection: Connection, reason: str) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -77,6 +64,15 @@ class _Ending:
     over: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Who wants to see a search, and what for."""
+
+    inode: int
+    leader: int
+    on_search: Callable[[Search], None]
+
+
 class Enforcer:
     """Ends them.
 
@@ -89,6 +85,7 @@ class Enforcer:
         self._table = table
         self._family = family
         self._endings: dict[int, _Ending] = {}
+        self._asked: list[_Asked] = []
         self._search: Iterator[None] | None = None
         self._searched_at = 0.0
         self._duration = 0.0
@@ -105,7 +102,8 @@ class Enforcer:
         if number in self._endings:
             return
         ending = self._endings[number] = _Ending(connection, self._core.later(patience))
-        self._signal_leader(ending, signal.SIGTERM)
+        for number in _REQUEST:
+            self._signal_leader(ending, number)
         self._core.timers.at(ending.kill_at, lambda: self._kill(ending))
         if self._core.features.pidfds:
             self._search_soon(_FIRST_SEARCH)
@@ -175,6 +173,11 @@ class Enforcer:
 
     # Searching.
 
+    def ask(self, inode: int, leader: int, on_search: Callable[[Search], None]) -> None:
+        """Have the next search shown, once: one that knows who has a socket open, of a leader's session and of orphans."""
+        self._asked.append(_Asked(inode, leader, on_search))
+        self._search_soon(_FIRST_SEARCH)
+
     def _search_soon(self, seconds: float) -> None:
         if self._search is None:
             self._search = self._looks()
@@ -187,7 +190,7 @@ class Enforcer:
             self._core.timers.at(self._core.later(_PAUSE), self._go_on)
             return
         self._search = None
-        if self._endings:
+        if self._endings or self._asked:
             self._search_soon(_NEXT_SEARCH)
 
     def _looks(self) -> Iterator[None]:
@@ -195,13 +198,18 @@ class Enforcer:
         begun = self._core.later(0)
         seen: dict[int, Process] = {}
         endings = list(self._endings.values())
+        asked, self._asked = self._asked, []
         for count, pid in enumerate(processes.numbers(), 1):
             if (process := processes.look(pid)) is not None and process.lives:
                 seen[pid] = process
             if count % _LOOKS_AT_ONCE == 0:
                 yield
-        search = _Search(seen, self._family, self._marks_of(endings))
+        prefix = self._core.id_prefix
+        marks = {mark_of(prefix, ending.connection.number): ending.connection for ending in endings}
+        search = Search(seen, self._family, marks, {each.inode: each.leader for each in asked})
         self._looked_up_to = yield from search.look_closer(self._looked_up_to)
+        for each in asked:
+            each.on_search(search)
         for count, ending in enumerate(endings, 1):
             self._act(ending, search)
             if count % (_LOOKS_AT_ONCE // 4) == 0:
@@ -209,19 +217,16 @@ class Enforcer:
         self._searched_at = self._core.later(0)
         self._duration = min(self._searched_at - begun, _NEXT_SEARCH)
 
-    def _marks_of(self, endings: list[_Ending]) -> dict[int, Connection]:
-        prefix = self._core.id_prefix
-        return {mark_of(prefix, ending.connection.number): ending.connection for ending in endings}
-
-    def _act(self, ending: _Ending, search: "_Search") -> None:
+    def _act(self, ending: _Ending, search: Search) -> None:
         """Signal what a search has found of a connection's processes, and see whether it is over."""
         if ending.leader is None:
             ending.leader = self._proven(ending.connection)
-        found = search.members(ending)
+        found = search.members(ending.connection, ending.leader, ending.known.values())
         killing = self._core.now >= ending.kill_at
         for process in found:
             if killing or (process.pid not in ending.known and process is not ending.leader):
-                self._signal(process, signal.SIGKILL if killing else signal.SIGTERM, ending)
+                for number in (signal.SIGKILL,) if killing else _REQUEST:
+                    self._signal(process, number, ending)
         ending.known = {process.pid: process for process in found}
         if ending.over and not found:
             self._endings.pop(ending.connection.number, None)
@@ -231,7 +236,7 @@ class Enforcer:
 
     def _signal(self, process: Process, number: signal.Signals, ending: _Ending) -> None:
         leader = ending.leader
-        if number == signal.SIGTERM and leader is not None and process.group == leader.pid:
+        if number in _REQUEST and leader is not None and process.group == leader.pid:
             return  # it went to the group
         try:
             processes.send(process, number)
@@ -275,104 +280,3 @@ def _try_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
     except OSError:
         pass  # ended already, or somebody else's now
-
-
-class _Search:
-    """All processes at about one moment.
-
-    Args:
-        seen: those that live, by number.
-        marks: connections whose processes are looked for, by their marks.
-    """
-
-    def __init__(self, seen: dict[int, Process], family: Family, marks: Mapping[int, Connection]) -> None:
-        self._seen = seen
-        self._family = family
-        self._marks = marks
-        self._own = family.own_processes()
-        self._children: dict[int, list[Process]] = {}
-        for process in seen.values():
-            self._children.setdefault(process.parent, []).append(process)
-        self._orphans = [
-            process
-            for parent in family.adoptive_parents
-            for process in self._children.get(parent, ())
-            if process.pid not in self._own and process.pid not in family.orphans  # of these it is known whose
-        ]
-        self._marked: dict[int, Connection] = {}
-        self._open: dict[int, set[int]] = {}
-
-    def look_closer(self, last: int) -> Generator[None, None, int]:
-        """Find out what the orphans have of connections; it pauses at each yield.
-
-        Whoever has changed its mark can only be found by what it has open. There can be thousands, with thousands of
-        descriptors each, and other connections are not to be ended later for that: so each search looks at some.
-
-        Args:
-            last: the process that the search before this one has looked at last.
-
-        Returns:
-            The one that this has looked at last.
-        """
-        wanted: set[int] = set()
-        looks = 0
-        for orphan in sorted(self._orphans, key=lambda orphan: (orphan.pid <= last, orphan.pid)):
-            mark = processes.mark_of(orphan.pid)
-            if mark is not None and mark in self._marks:
-                self._marked[orphan.pid] = self._marks[mark]
-            elif looks < _MOST_LOOKS:
-                wanted = wanted or {inode for each in self._marks.values() if (inode := _inode_of(each)) is not None}
-                last = orphan.pid
-                looks += yield from self._look_at_sockets(orphan.pid, wanted)
-                yield
-        return last
-
-    def _look_at_sockets(self, pid: int, wanted: set[int]) -> Generator[None, None, int]:
-        found = self._open[pid] = set[int]()
-        looks = 1
-        for inode in processes.sockets_of(pid):
-            if inode is not None:
-                found |= {inode} & wanted
-                continue
-            looks += 1
-            if looks > processes.MOST_LOOKS:
-                break
-            yield
-        return looks
-
-    def members(self, ending: _Ending) -> list[Process]:
-        """The processes that belong to a connection."""
-        found: dict[int, Process] = {}
-        waiting = list(self._roots(ending))
-        while waiting:
-            process = waiting.pop()
-            if process.pid not in found and process.pid not in self._own:
-                found[process.pid] = process
-                waiting += self._children.get(process.pid, ())
-        return list(found.values())
-
-    def _roots(self, ending: _Ending) -> Iterator[Process]:
-        for known in (*([] if ending.leader is None else [ending.leader]), *ending.known.values()):
-            now = self._seen.get(known.pid)
-            if now is not None and now.started == known.started:
-                yield now
-        yield from (orphan for orphan in self._orphans if self._belongs(orphan, ending))
-
-    def _belongs(self, orphan: Process, ending: _Ending) -> bool:
-        """Whether an orphan was made by a connection's processes, by what it has of it."""
-        leader = ending.leader
-        if leader is not None and leader.pid in (orphan.session, orphan.group):
-            # Its number can be another's by now, who may have made a session of its own.
-            now = self._seen.get(leader.pid)
-            return now is None or now.started == leader.started
-        connection = ending.connection
-        has_it = self._marked.get(orphan.pid) is connection or self._has_open(orphan.pid, connection)
-        # Whoever has the connection can send it to anybody who takes what he is sent: another user's process, say.
-        return has_it and self._family.may_be_of(connection, orphan.pid)
-
-    def _has_open(self, pid: int, connection: Connection) -> bool:
-        return pid in self._open and _inode_of(connection) in self._open[pid]
-
-
-def _inode_of(connection: Connection) -> int | None:
-    return inode_of_connection(connection.endpoints)

@@ -23,7 +23,8 @@ def write_structure(ledger: Ledger, structure: bytes, services: Iterable[Service
     """
     settings = [service.config.settings for service in services]
     ledger.note_patience(
-        max((one.drain_timeout for one in settings), default=0.0),
+        # Who lingers when the last child has ended waits for its other processes, and then for its client.
+        max((one.drain_timeout + 2 * (one.linger or 0.0) for one in settings), default=0.0),
         max((one.kill_timeout for one in settings), default=0.0),
     )
     ledger.save(structure)

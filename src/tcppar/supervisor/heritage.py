@@ -66,12 +66,23 @@ class ListenerRecord(OpenSocket, frozen=True):
     successor: int | None
 
 
+class LingeringRecord(OpenSocket, frozen=True):
+    """Our copy of a connection whose child has ended, and others of whose processes may go on to write.
+
+    Attributes:
+        leader: the child.
+    """
+
+    leader: int
+
+
 class ServiceRecord(Struct, frozen=True):
     """A service; `leaving` if it was removed, and only its connections are still served."""
 
     config: ServiceConfig
     leaving: bool
     listeners: list[ListenerRecord]
+    lingering: list[LingeringRecord] = []
 
 
 Outbox = list[tuple[bytes, list[OpenSocket | int] | int | None]]

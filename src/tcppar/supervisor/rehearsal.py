@@ -83,7 +83,8 @@ class Stage:
         )
 
     def _service(self, record: ServiceRecord) -> ServiceRecord:
-        return msgspec.structs.replace(record, listeners=[self._listener(listener) for listener in record.listeners])
+        listeners = [self._listener(listener) for listener in record.listeners]
+        return msgspec.structs.replace(record, listeners=listeners, lingering=[])
 
     def _listener(self, record: ListenerRecord) -> ListenerRecord:
         with socket.socket(_family(Address(record.address)), socket.SOCK_STREAM) as unbound:

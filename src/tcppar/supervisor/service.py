@@ -96,7 +96,8 @@ class Service:
     def describe(self, *, leaving: bool) -> ServiceRecord:
         """What a next supervisor must know of it, but for its pools."""
         open_ones = [acceptor for acceptor in self.acceptors if acceptor.phase in (Phase.SERVING, Phase.EMPTYING)]
-        return ServiceRecord(self._config, leaving, [acceptor.describe() for acceptor in open_ones])
+        listeners = [acceptor.describe() for acceptor in open_ones]
+        return ServiceRecord(self._config, leaving, listeners, list(self._lingering.describe()))
 
     def take_over(self, connection: Connection) -> None:
         """Take a connection of a supervisor before this one. They come in the order of their numbers."""
@@ -288,18 +289,21 @@ class Service:
             self._shortage.succeed()
         self._end(connection, ended)
 
-    def let_linger(self, descriptor: int) -> None:
-        """A connection of which the child had ended under a supervisor before this one."""
-        self._lingering.begin(descriptor, self.linger or 0.0)
+    def let_linger(self, descriptor: int, leader: int = 0) -> None:
+        """A connection of which the child, `leader`, had ended under a supervisor before this one."""
+        self._lingering.go_on(descriptor, self.linger or 0.0, leader)
 
     def _end(self, connection: Connection, ended: Ended) -> None:
         self.active -= 1
         if connection.ended_by is not None:
             self._core.enforcer.on_end(connection)
-        if self.linger is not None and connection.descriptor is not None:
-            descriptor, connection.descriptor = connection.descriptor, None
-            self._lingering.begin(descriptor, self.linger)
-        self._table.end(connection, ended)
+        kept, linger = connection.descriptor, self.linger
+        if linger is None or kept is None:
+            self._table.end(connection, ended)
+        else:
+            connection.descriptor = None
+            self._table.end(connection, ended)
+            self._lingering.begin(connection, kept, linger)
 
     def _refuse(self, connection: Connection, reason: EndedBy, detail: str = "") -> None:
         self.active -= 1

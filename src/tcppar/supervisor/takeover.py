@@ -153,6 +153,8 @@ class Takeover:
                     acceptor.go_on(listener, self._acceptors)
         for record in self._left.pools:
             self._rebuild_pool(record, services)
+        for service_record, service in zip(self._left.services, services, strict=True):
+            self._let_linger(service_record, service)
         self._rebuild_logs()
         for connection in self._rebuild_connections(entries, services):
             self._settle(connection)
@@ -192,6 +194,12 @@ class Takeover:
             self._acceptors[listener.descriptor] = acceptor
             service.on_new_acceptor(acceptor)
         return service
+
+    def _let_linger(self, record: ServiceRecord, service: Service) -> None:
+        for left in record.lingering:
+            if left.is_there:
+                self._unclaimed.discard(left.descriptor)
+                service.let_linger(left.descriptor, left.leader)
 
     def _rebuild_pool(self, record: PoolRecord, services: list[Service]) -> None:
         owners = [service for service in services if service.name == record.service]
