@@ -5,6 +5,7 @@ Most of it is asked of one server with many services, for a start costs more tha
 
 import json
 import os
+import pwd
 import re
 import signal
 import socket
@@ -94,6 +95,9 @@ SERVICES: dict[str, dict[str, object]] = {
     "added": {"command": FACTS, "environment": {"COLOUR": "red", "ADDED": "a=b c"}},
     # A service with limits makes its children in another way.
     "limits": {"command": FACTS, "rlimits": {"nofile": 77, "fsize": "64M", "cpu": "unlimited"}},
+    "limits_apart": {"command": FACTS, "rlimits": {"nofile": "70:90", "cpu": "1000:unlimited"}},
+    "argv0": {"command": ["cat", "/proc/self/cmdline"], "argv0": "in.{fd}"},
+    "argv0_limits": {"command": ["cat", "/proc/self/cmdline"], "argv0": "in.{fd}", "rlimits": {"core": 0}},
     "umask": {"command": FACTS, "umask": "0027"},
     "directory": {"command": FACTS, "directory": "/usr"},
     "nice": {"command": FACTS, "nice": 3},
@@ -497,6 +501,18 @@ def test_resource_limits_are_set_for_the_child(house: House) -> None:
     assert limits["cpu"] == [-1, -1]
 
 
+def test_the_soft_limit_and_the_hard_one_can_be_two(house: House) -> None:
+    limits = house.facts("limits_apart")["limits"]
+    assert limits["nofile"] == [70, 90]
+    assert limits["cpu"] == [1000, -1]
+
+
+@pytest.mark.parametrize("service", ["argv0", "argv0_limits"], ids=["spawn", "fork"])
+def test_a_program_can_be_told_that_it_is_called_otherwise(house: House, service: str) -> None:
+    with house.connect(service) as client:
+        assert read_all(client) == b"in.0\0/proc/self/cmdline\0"
+
+
 def test_the_umask_is_set(house: House) -> None:
     assert house.facts("umask")["umask"] == 0o027
 
@@ -526,8 +542,14 @@ def test_a_program_is_looked_for_from_the_childs_directory(serve: Serve, tmp_pat
 # Users.
 
 NOBODY = 65534
-# Tells uid, gid, all groups, HOME, its control file's text, and the owners of that and of its folder.
-WHO = ["sh", "-c", 'id -u; id -g; id -G; echo "$HOME"; cat "$1"; stat -c %u "$1" "${1%/*}"', "sh", "{ctl}"]
+# Tells uid, gid, all groups, the account's names, its control file's text, and the owners of that and of its folder.
+WHO = [
+    "sh",
+    "-c",
+    'id -u; id -g; id -G; echo "$USER $LOGNAME $HOME $SHELL"; cat "$1"; stat -c %u "$1" "${1%/*}"',
+    "sh",
+    "{ctl}",
+]
 ANYBODY: dict[str, object] = {"command": WHO, "control_file": "secret", "directory": "/"}
 STATUS: dict[str, object] = {"command": ["cat", "/proc/self/status"], "user": "nobody"}
 USERS: dict[str, dict[str, object]] = {
@@ -566,16 +588,24 @@ def test_a_user_can_be_given_by_number(users: Callable[[str], str]) -> None:
     assert users("number").splitlines()[:2] == [str(NOBODY), str(NOBODY)]
 
 
-def test_a_group_replaces_all_groups(users: Callable[[str], str]) -> None:
-    assert users("user_and_group").splitlines()[:3] == [str(NOBODY), "4101", "4101"]
+def test_a_group_replaces_the_users_own_and_leaves_the_others(users: Callable[[str], str]) -> None:
+    uid, gid, groups, *_ = users("user_and_group").splitlines()
+    assert (uid, gid) == (str(NOBODY), "4101")
+    assert set(groups.split()) == {"4101", "4102"}
 
 
 def test_a_group_alone_keeps_the_user(users: Callable[[str], str]) -> None:
     assert users("group").splitlines()[:3] == ["0", "4102", "4102"]
 
 
-def test_a_users_home_is_in_the_environment(users: Callable[[str], str]) -> None:
-    assert users("user").splitlines()[3] == "/nonexistent"
+def test_the_users_account_is_in_the_environment(users: Callable[[str], str]) -> None:
+    nobody = pwd.getpwuid(NOBODY)
+    assert users("user").splitlines()[3] == f"nobody nobody {nobody.pw_dir} {nobody.pw_shell}"
+
+
+def test_a_group_alone_leaves_the_environment_as_it_is(users: Callable[[str], str]) -> None:
+    own = " ".join(os.environ.get(name, "") for name in ("USER", "LOGNAME", "HOME", "SHELL"))
+    assert users("group").splitlines()[3] == own
 
 
 def test_the_control_file_is_the_users_own(users: Callable[[str], str]) -> None:

@@ -17,7 +17,7 @@ from tcppar import cli, config, config_file, flags
 from tcppar.config import Config
 from tcppar.errors import ConfigurationError
 from tcppar.net.address import Address
-from tcppar.quantities import Duration, FileMode
+from tcppar.quantities import Duration, FileMode, Text
 from tcppar.records import HandlerMode, HandlerPlan
 from tcppar.settings import LogFormat, ServerSettings, ServiceSettings
 
@@ -79,7 +79,7 @@ SPECIAL: Plain = {
     "group": grp.getgrgid(os.getgid()).gr_name,
     "umask": "0027",
     "directory": "/",
-    "rlimits": {"nofile": 64, "as": "64M", "cpu": "unlimited"},
+    "rlimits": {"nofile": 64, "as": "64M", "cpu": "unlimited", "core": "0:1G"},
     "handler": "./shop.v2/orders.py:Orders.handle",
     "workers": "2-16",
     "worker_memory": "200M",
@@ -106,7 +106,7 @@ def other_than_default(kind: type[msgspec.Struct], name: str) -> Any:
         return {"A": "1", "B": "x=y"}
     if get_origin(plain) is tuple:
         return ["A", "B"]
-    return {int: 7, str: "text {remote_ip}", Duration: "90s"}[plain]
+    return {int: 7, str: "text {remote_ip}", Text: "text {remote_ip}", Duration: "90s"}[plain]
 
 
 def as_words(name: str, value: Any) -> list[str]:
@@ -183,6 +183,8 @@ MISTAKES: list[tuple[str, Plain, str]] = [
     ("handler", HANDLER | {"handler": 3}, "3: expected str"),
     ("command", {"handler": "orders:handle"}, "is for a program; a handler gets a Connection"),
     ("control_file", HANDLER | {"control_file": "x"}, "is for a program; a handler gets a Connection"),
+    ("argv0", HANDLER | {"argv0": "x"}, "is for a program; a handler gets a Connection"),
+    ("log_starts", {"log_starts": "yes"}, "'yes': expected bool, got str"),
     ("descriptors", HANDLER | {"descriptors": "listen-fds"}, "is for a program; a handler gets a Connection"),
     ("mode", HANDLER | {"mode": "thread"}, "'thread': expected one of fork, pool"),
     ("mode", {"mode": "pool"}, "is for a handler, and there is none"),
@@ -200,7 +202,7 @@ MISTAKES: list[tuple[str, Plain, str]] = [
     ("backlog", {"backlog": 2**31}, "2147483648: expected int <= 2147483647"),
     ("max_connections", {"max_connections": "many"}, "'many': expected int, got str"),
     ("listen", {"listen": ["127.0.0.1:80", "unix:/" + 107 * "a"]}, "entry 2: 'unix:/aaa"),
-    ("command", {"command": ["cat", 3]}, "entry 2: 3: expected str, got int"),
+    ("command", {"command": ["cat", 3]}, "entry 2: 3: expected a text"),
     ("user", {"user": ""}, "'': no such user on this system"),
     ("drain_timeout", {"drain_timeout": 1e30}, "1e+30 is no duration: expected 0 or more, and no more than 100 years"),
     ("rlimits.as", {"rlimits": {"as": "99999999999G"}}, "'99999999999G' is no limit: expected a number"),
@@ -225,7 +227,8 @@ MISTAKES: list[tuple[str, Plain, str]] = [
     ("oom_score_adj", {"oom_score_adj": 1001}, "1001: expected int <= 1000"),
     ("rlimits.nofiles", {"rlimits": {"nofiles": 64}}, "unknown limit: expected one of as, core, cpu"),
     ("rlimits.nofile", {"rlimits": {"nofile": "many"}}, "'many' is no limit: expected a number"),
-    ("environment.A", {"environment": {"A": 1}}, "1: expected str, got int"),
+    ("rlimits.nofile", {"rlimits": {"nofile": "9:4"}}, "'9:4' is no limit: expected the soft limit first"),
+    ("environment.A", {"environment": {"A": 1}}, "1: expected a text"),
     ("environment.A=B", {"environment": {"A=B": "x"}}, "not a name for a variable"),
     ("keep_environment", {"keep_environment": "LANG"}, "'LANG': expected array, got str"),
     ("keep_environment", {"keep_environment": ["LANG"]}, "is for clear_environment = true"),

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from tcppar.child import contract
-from tcppar.records import ChildPlan, DescriptorMode, Endpoints, Family, PeerCredentials
+from tcppar.records import ChildPlan, DescriptorMode, Endpoints, Family, Identity, PeerCredentials
 
-PLAN = ChildPlan(service="echo", id_prefix="abcd", program="/bin/cat", command=("cat",), environment={b"PATH": b"/bin"})
+PLAN = ChildPlan(
+    service="echo", id_prefix="abcd", program=b"/bin/cat", command=(b"cat",), environment={b"PATH": b"/bin"}
+)
 TCP = Endpoints(Family.IPV4, "192.0.2.1", 4000, "198.51.100.2", 80)
 TCP6 = Endpoints(Family.IPV6, "2001:db8::1", 4000, "2001:db8::2", 80)
 UNIX = Endpoints(Family.UNIX, "/run/client", 0, "/run/echo", 0)
@@ -28,9 +30,9 @@ def environment(
     clear: bool = False,
     keep: tuple[str, ...] = (),
     added: Mapping[str, str] | None = None,
-    home: str | None = None,
+    account: Identity | None = None,
 ) -> dict[str, str]:
-    return contract.base_environment(servers, clear=clear, keep=keep, added=added or {}, home=home)
+    return contract.base_environment(servers, clear=clear, keep=keep, added=added or {}, account=account)
 
 
 # Placeholders.
@@ -120,13 +122,24 @@ def test_what_is_said_to_the_server_itself_or_of_another_connection_is_not_for_c
     assert name not in environment({name: "x"}, clear=clear, keep=(name,))
 
 
-def test_added_names_win_over_the_servers_and_over_the_users_home() -> None:
+ACCOUNT = Identity("x", 1000, 1000, (), "/home/x", "/bin/zsh")
+OF_ACCOUNT = {"USER": "x", "LOGNAME": "x", "HOME": "/home/x", "SHELL": "/bin/zsh"}
+
+
+def test_added_names_win_over_the_servers_and_over_the_users_own() -> None:
     added = {"LANG": "C.UTF-8", "HOME": "/srv"}
-    assert environment({"PATH": "/bin", "LANG": "C"}, added=added, home="/home/x") == {"PATH": "/bin"} | added
+    expected = {"PATH": "/bin"} | OF_ACCOUNT | added
+    assert environment({"PATH": "/bin", "LANG": "C"}, added=added, account=ACCOUNT) == expected
 
 
-def test_a_child_of_another_user_has_that_users_home() -> None:
-    assert environment({"PATH": "/bin", "HOME": "/root"}, home="/home/x")["HOME"] == "/home/x"
+@pytest.mark.parametrize("clear", [False, True])
+def test_a_child_of_another_user_has_that_users_names(clear: bool) -> None:
+    roots = {"PATH": "/bin", "USER": "root", "LOGNAME": "root", "HOME": "/root", "SHELL": "/bin/bash"}
+    assert environment(roots, clear=clear, account=ACCOUNT) == {"PATH": "/bin"} | OF_ACCOUNT
+
+
+def test_an_account_that_names_no_shell_has_the_usual_one() -> None:
+    assert environment({}, account=replace(ACCOUNT, shell=""))["SHELL"] == "/bin/sh"
 
 
 @given(st.dictionaries(st.binary(min_size=1), st.binary()))
@@ -162,6 +175,7 @@ def test_a_tcp_connection_is_told_in_the_names_of_ucspi_and_of_systemd(endpoints
         "TCPLOCALPORT": "80",
         "REMOTE_ADDR": endpoints.remote_ip,
         "REMOTE_PORT": "4000",
+        "REMOTE_HOST": endpoints.remote_ip,
         "TCPPAR_CONNECTION_ID": "abcd-7",
         "TCPPAR_SERVICE": "echo",
     }

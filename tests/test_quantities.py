@@ -1,10 +1,12 @@
-"""Durations, file modes, bounds and limits as people write them."""
+"""Durations, file modes, bounds and limits as people write them, and texts as the system has them."""
+
+import os
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tcppar.quantities import LARGEST_BOUND, UNLIMITED, Bounds, Duration, FileMode, Limit
+from tcppar.quantities import LARGEST_BOUND, UNLIMITED, Bounds, Duration, FileMode, Limit, ResourceLimit, Text
 
 UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 LONGEST_DURATION = 36500 * 86400.0  # a hundred years
@@ -134,6 +136,55 @@ def test_unlimited_is_a_limit_too() -> None:
 def test_what_is_no_limit_is_refused_with_an_example_of_one(value: object) -> None:
     with pytest.raises(ValueError, match='is no limit: expected a number, a size like "64M", or "unlimited"'):
         Limit(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "soft", "hard"),
+    [
+        (64, 64, 64),
+        ("64M", 64 << 20, 64 << 20),
+        ("unlimited", -1, -1),
+        ("1024:524288", 1024, 524288),
+        ("1k:1k", 1024, 1024),
+        ("0:unlimited", 0, -1),
+        ("unlimited:unlimited", -1, -1),
+    ],
+)
+def test_a_resource_limit_is_one_limit_or_two(text: object, soft: int, hard: int) -> None:
+    limit = ResourceLimit(text)
+    assert (limit.soft, limit.hard) == (soft, hard)
+    again = ResourceLimit(str(limit))
+    assert (again, again.soft, again.hard) == (limit, soft, hard)
+
+
+@pytest.mark.parametrize(
+    "value", ["", ":", "1:", ":1", "1:2:3", "2:1", "unlimited:1", "1 : 2", "a:b", True, None, 1.0, [1]]
+)
+def test_what_is_no_resource_limit_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="is no limit: expected"):
+        ResourceLimit(value)
+
+
+@given(st.binary().filter(lambda raw: b"\0" not in raw))
+def test_a_text_is_any_bytes_and_reads_back_from_what_is_kept_of_it(raw: bytes) -> None:
+    text = Text(os.fsdecode(raw))
+    assert os.fsencode(text) == raw
+    assert Text(text.plain) == text
+    assert isinstance(text.plain, str if _is_utf8(raw) else bytes)
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("value", ["a\0b", "\ud800", 7, None, ["a"]])
+def test_what_the_system_cannot_have_is_no_text(value: object) -> None:
+    with pytest.raises(ValueError, match="expected a text"):
+        Text(value)
 
 
 @pytest.mark.parametrize("value", [LARGEST_LIMIT + 1, 2**64, "99999999999G"])

@@ -32,7 +32,7 @@ def connection() -> Iterator[Connection]:
 
 
 def launcher(program: str, **plan: Any) -> VforkExec:
-    return VforkExec(ChildPlan("service", "prefix", program, (program,), plan.pop("environment", {}), **plan))
+    return VforkExec(ChildPlan("service", "prefix", program.encode(), (), plan.pop("environment", {}), **plan))
 
 
 def children() -> str:
@@ -43,7 +43,7 @@ def children() -> str:
 def run(launch: VforkExec, connection: Connection, *arguments: str) -> bytes:
     """What a program writes, run with the connection and with ADDED=1 in its environment."""
     ours, childs = connection
-    pid = launch(childs.fileno(), list(arguments), {"ADDED": "1"})
+    pid = launch(childs.fileno(), [word.encode() for word in arguments], {"ADDED": "1"})
     childs.close()
     ours.shutdown(socket.SHUT_WR)
     said = read_all(ours)
@@ -84,7 +84,7 @@ def test_a_limit_that_is_refused_is_told(connection: Connection) -> None:
     before = children()
     # A soft limit above the hard one is refused to everybody.
     with pytest.raises(OSError, match="rlimits") as caught:
-        launcher("/bin/sh", rlimits=(("nofile", 60, 50),))(connection[1].fileno(), ["sh"], {})
+        launcher("/bin/sh", rlimits=(("nofile", 60, 50),))(connection[1].fileno(), [b"sh"], {})
     assert caught.value.errno == errno.EINVAL
     assert children() == before
 
@@ -99,7 +99,7 @@ def test_a_program_that_is_not_there_is_told_and_leaves_no_zombie() -> None:
     launch = launcher("/nonexistent/program")
     before = children()
     with pytest.raises(FileNotFoundError) as caught:
-        launch(0, ["program"], {})
+        launch(0, [b"program"], {})
     assert caught.value.errno == errno.ENOENT
     assert caught.value.filename == "/nonexistent/program"
     assert children() == before
@@ -109,10 +109,10 @@ def test_a_program_that_is_not_there_is_told_and_leaves_no_zombie() -> None:
 def test_more_arguments_than_a_program_can_have_are_told(count: int) -> None:
     before = children()
     with pytest.raises(OSError, match="Argument list too long") as caught:
-        launcher("/bin/true")(0, ["x" * 8] * count, {})
+        launcher("/bin/true")(0, [b"x" * 8] * count, {})
     assert caught.value.filename == "/bin/true"
     with pytest.raises(OSError, match="Argument list too long"):
-        launcher("/bin/true", environment={b"%d" % number: b"x" * 8 for number in range(count)})(0, ["x"], {})
+        launcher("/bin/true", environment={b"%d" % number: b"x" * 8 for number in range(count)})(0, [b"x"], {})
     assert children() == before
 
 
@@ -121,4 +121,4 @@ def test_a_file_that_is_no_program_is_told(tmp_path: Path) -> None:
     file.write_text("nothing that runs")
     file.chmod(0o755)
     with pytest.raises(OSError, match="Exec format error"):
-        launcher(str(file))(0, ["file"], {})
+        launcher(str(file))(0, [b"file"], {})

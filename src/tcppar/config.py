@@ -16,13 +16,13 @@ from tcppar import feasibility, import_path
 from tcppar.child import contract
 from tcppar.errors import LONGEST_SHOWN, ConfigurationError, shown
 from tcppar.net.address import Address
-from tcppar.quantities import UNLIMITED, Bounds, Duration, FileMode, Limit
+from tcppar.quantities import UNLIMITED, Bounds, Duration, FileMode, Limit, ResourceLimit, Text
 from tcppar.records import ChildPlan, HandlerPlan, Identity, StderrMode
 from tcppar.settings import ServerSettings, ServiceSettings
 
 Settings = TypeVar("Settings", bound=Struct)
 
-_WRITTEN_AS_TEXT = (Address, Bounds, Duration, FileMode, Limit)
+_WRITTEN_AS_TEXT = (Address, Bounds, Duration, FileMode, Limit, ResourceLimit, Text)
 # A service's name stands in file names, in lines of the log, and in the books, where it has a place of fixed size.
 LONGEST_NAME = 64
 _PLAIN_WORD = re.compile(rf"[A-Za-z0-9_.-]{{1,{LONGEST_NAME}}}")
@@ -91,7 +91,11 @@ def from_tree(tree: Mapping[str, Any], where: str) -> Config:
 
 def encoded(plain: object) -> bytes:
     """Records with settings in them as the books keep them; `from_text` reads what is written as text."""
-    return msgspec.msgpack.encode(plain, enc_hook=str)
+    return msgspec.msgpack.encode(plain, enc_hook=_as_text)
+
+
+def _as_text(value: object) -> str | bytes:
+    return value.plain if isinstance(value, Text) else str(value)
 
 
 def _bounded(mistakes: list[str]) -> list[str]:
@@ -143,9 +147,14 @@ def convert(value: object, kind: Any, place: str, mistakes: list[str]) -> Any:
 
 
 def _converted(value: object, kind: Any) -> Any:
-    if isinstance(value, str) and not feasibility.reaches_the_system(value):
+    if isinstance(value, str) and not _takes_any_bytes(kind) and not feasibility.reaches_the_system(value):
         raise ValueError("expected a text in UTF-8 without NUL")
     return msgspec.convert(value, kind, dec_hook=from_text)
+
+
+def _takes_any_bytes(kind: Any) -> bool:
+    plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    return plain is Text or Text in get_args(plain)
 
 
 def from_text(kind: type, value: object) -> object:
@@ -170,8 +179,8 @@ def _identity(settings: ServiceSettings, prefix: str, mistakes: list[str]) -> Id
     if os.geteuid() != 0 and (account.pw_uid, gid) != (os.geteuid(), os.getegid()):
         mistakes.append(f"{prefix}{'user' if settings.user else 'group'}: only root can change it")
         return None
-    groups = os.getgrouplist(account.pw_name, gid) if settings.group is None else [gid]
-    return Identity(account.pw_name, account.pw_uid, gid, tuple(groups), account.pw_dir)
+    groups = [gid] if settings.user is None else os.getgrouplist(account.pw_name, gid)
+    return Identity(account.pw_name, account.pw_uid, gid, tuple(groups), account.pw_dir, account.pw_shell)
 
 
 def _own_account() -> pwd.struct_passwd:
@@ -208,22 +217,22 @@ def child_plan(
         clear=settings.clear_environment,
         keep=settings.keep_environment,
         added=settings.environment,
-        home=config.identity.home if config.identity else None,
+        account=None if settings.user is None else config.identity,
     )
     if settings.handler is not None:
         environment["TCPPAR_SERVICE"] = config.name  # a program is told of it with its connection
     return ChildPlan(
         service=config.name,
         id_prefix=id_prefix,
-        program="" if settings.handler else feasibility.resolve_program(settings) or settings.command[0],
-        command=settings.command,
+        program=b"" if settings.handler else os.fsencode(_program(settings)),
+        command=tuple(map(os.fsencode, settings.words)),
         environment=contract.encoded(environment),
         descriptors=settings.descriptors,
         identity=config.identity,
         umask=None if settings.umask is None else int(settings.umask),
         directory=settings.directory,
         nice=settings.nice,
-        rlimits=tuple((name, int(limit), int(limit)) for name, limit in settings.rlimits.items()),
+        rlimits=tuple((name, limit.soft, limit.hard) for name, limit in settings.rlimits.items()),
         control_file=settings.control_file,
         handler=_handler_plan(settings),
         oom_score_adj=settings.oom_score_adj,
@@ -231,6 +240,10 @@ def child_plan(
         nodelay=settings.nodelay and not options_inherited,
         keepalive=settings.keepalive and not options_inherited,
     )
+
+
+def _program(settings: ServiceSettings) -> str:
+    return feasibility.resolve_program(settings) or settings.command[0]
 
 
 def _handler_plan(settings: ServiceSettings) -> HandlerPlan | None:

@@ -20,7 +20,7 @@ from tcppar import flags
 from tcppar.cli import cli
 from tcppar.events import Event
 from tcppar.net.address import Address
-from tcppar.quantities import Bounds, Duration, FileMode, Limit
+from tcppar.quantities import Bounds, Duration, FileMode, Limit, ResourceLimit, Text
 from tcppar.settings import ServerSettings, ServiceSettings
 
 FOLDER = Path("docs")
@@ -98,14 +98,17 @@ def _setting_type(kind: type[Struct], name: str) -> str:
     return {
         bool: "`true` or `false`",
         str: "string",
+        Text: "string",
         Duration: 'duration: a number of seconds, or a string such as `"30s"`, `"250ms"`, `"5m"`, `"12h"` or `"7d"`',
         Bounds: 'one number, or two such as `"2-16"`',
         Limit: 'a number, a size such as `"64M"`, or `"unlimited"`',
         FileMode: 'file mode: an octal string such as `"0027"`',
         tuple[str, ...]: "list of strings",
+        tuple[Text, ...]: "list of strings",
         tuple[Address, ...]: "list of addresses",
-        dict[str, str]: "table of names and strings",
-        dict[str, Limit]: 'table of names and limits; a limit is a number, a size such as `"64M"`, or `"unlimited"`',
+        dict[str, Text]: "table of names and strings",
+        dict[str, ResourceLimit]: 'table of names and limits; a limit is a number, a size such as `"64M"`, or '
+        '`"unlimited"`, or two of these such as `"1024:524288"`',
     }[plain]
 
 

@@ -65,8 +65,49 @@ class SharedUser(Event, frozen=True, kw_only=True, tag="shared-user"):
         )
 
 
+class ConnectionStarted(Event, frozen=True, kw_only=True, tag="start"):
+    """A connection has its process. Written only with `log_starts`.
+
+    `queued` and `spawn` are those of the `end` record. For a pool it is written 10 ms late, or at the end of a
+    conversation that is shorter.
+    """
+
+    id: str
+    service: str
+    peer: str
+    pid: int
+    queued: float | None
+    spawn: float
+
+    def sentence(self) -> str:
+        return f"{self.service} {self.id} from {self.peer}: pid {self.pid} started"
+
+
+class ClientsWait(Event, frozen=True, kw_only=True, tag="clients-wait"):
+    """Clients wait in the queue because `max_connections` connections are open. Written every 10 s at most.
+
+    `waiting` is the length of the queue. For Unix sockets and in the portable profile the system does not say more than
+    that there is somebody, and each listener counts as 1. `gave_up` is how many clients, since the last such record, had
+    reset their connection, or closed it without sending anything, by the time it was their turn. These are served like
+    the others, because some clients only listen, and have an `end` record.
+    """
+
+    service: str
+    waiting: int
+    gave_up: int
+    connections: int
+
+    @property
+    def level(self) -> Level:
+        return Level.WARNING
+
+    def sentence(self) -> str:
+        gave_up = f", {self.gave_up} gave up" if self.gave_up else ""
+        return f"{self.service}: {self.waiting} clients are waiting{gave_up}; {_open(self.connections)}, the limit"
+
+
 class ConnectionEnded(Event, frozen=True, kw_only=True, tag="end"):
-    """The record of a connection, written when its child has ended.
+    """The record of a connection, written when its child has ended. Other processes of the connection may go on.
 
     `exit` is the exit code, `signal` the signal that ended the child. Both are null if nobody could wait for the child
     (in the portable profile, when its spawner was killed). Times are in seconds: `queued` from the end of the handshake

@@ -76,8 +76,8 @@ def _limits_above_ours(settings: ServiceSettings) -> list[str]:
     if os.geteuid() == 0 and settings.user in (None, "root", "0"):
         return []
     found = []
-    for name, wanted in settings.rlimits.items():
-        number = getattr(resource, f"RLIMIT_{name.upper()}", None)
+    for name, limit in settings.rlimits.items():
+        number, wanted = getattr(resource, f"RLIMIT_{name.upper()}", None), limit.hard
         if number is None:
             continue  # which is told already
         ours = resource.getrlimit(number)[1]
@@ -104,7 +104,7 @@ def _unusable_handler(settings: ServiceSettings, given: Mapping[str, Any]) -> li
         found.append(f'handler: {settings.handler!r}: expected "module:name" or "path/file.py:name"')
     found.extend(
         f"{name}: is for a program; a handler gets a Connection"
-        for name in ("command", "control_file", "descriptors")
+        for name in ("command", "argv0", "control_file", "descriptors")
         if given.get(name)
     )
     if settings.mode is HandlerMode.POOL:
@@ -119,8 +119,8 @@ def _unusable_handler(settings: ServiceSettings, given: Mapping[str, Any]) -> li
 
 
 def _unusable_command(settings: ServiceSettings) -> list[str]:
-    found = contract.template_mistakes(settings.command)
-    if "{ctl}" in "".join(settings.command) and settings.control_file is None:
+    found = contract.template_mistakes(settings.words)
+    if "{ctl}" in "".join(settings.words) and settings.control_file is None:
         found.append("{ctl} is used but control_file is not set")
     if resolve_program(settings) is None:
         found.append(f"{shown(settings.command[0])}: no such program, or it may not be executed")
@@ -134,9 +134,9 @@ def _unrunnable(settings: ServiceSettings) -> list[str]:
         clear=settings.clear_environment,
         keep=settings.keep_environment,
         added=settings.environment,
-        home=None,
+        account=None,
     )
-    words = [*settings.command, *(f"{name}={value}" for name, value in environment.items())]
+    words = [*settings.words, *(f"{name}={value}" for name, value in environment.items())]
     sizes = [len(os.fsencode(word)) + 1 for word in words]
     found = []
     if max(sizes) > _LONGEST_WORD:

@@ -17,7 +17,7 @@ from tcppar import config as configuration
 from tcppar import config_file
 from tcppar.config import Config
 from tcppar.errors import ConfigurationError
-from tcppar.quantities import Bounds, FileMode, Limit
+from tcppar.quantities import Bounds, FileMode, Limit, Text
 from tcppar.settings import ServerSettings, ServiceSettings
 
 # `listen` and `command` are the words of the command itself.
@@ -156,7 +156,7 @@ def _plain(kind: type[Struct], name: str, value: Any) -> Any:
         return {key: _number_if_one(text) if name == "rlimits" else text for key, _, text in pairs}
     if get_origin(plain) is tuple:
         return list(value)
-    return _number_if_one(value) if plain not in (str,) and name != "umask" else value
+    return value if plain in (str, Text) or name == "umask" else _number_if_one(value)
 
 
 def _number_if_one(text: Any) -> Any:

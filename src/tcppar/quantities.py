@@ -1,5 +1,6 @@
-"""Quantities as people write them: durations, sizes, modes, limits."""
+"""Quantities as people write them: durations, sizes, modes, limits; and texts as the system has them."""
 
+import os
 import re
 from decimal import Decimal
 from typing import Self
@@ -102,6 +103,66 @@ class Limit(int):
 
     def __str__(self) -> str:
         return "unlimited" if self == UNLIMITED else format(int(self))
+
+
+class ResourceLimit(str):
+    """A resource limit as setrlimit(2) takes it: a `Limit` for both its values, or two as `"1024:524288"`.
+
+    Attributes:
+        soft: what is in force.
+        hard: up to what the process may raise it.
+
+    Raises:
+        ValueError: it is neither, or the soft limit is above the hard one.
+    """
+
+    __slots__ = ("hard", "soft")
+
+    soft: int
+    hard: int
+
+    def __new__(cls, value: object) -> Self:
+        soft, colon, hard = value.partition(":") if isinstance(value, str) else (value, "", "")
+        first = Limit(soft)
+        last = Limit(hard) if colon else first
+        if last != UNLIMITED and not 0 <= first <= last:
+            raise ValueError(f"{value!r} is no limit: expected the soft limit first, and not above the hard one")
+        self = super().__new__(cls, f"{first}:{last}" if colon else f"{first}")
+        self.soft, self.hard = int(first), int(last)
+        return self
+
+
+class Text(str):
+    """A text as the system has it: any bytes without NUL. What is not UTF-8 in them is kept as Python keeps it, when it
+    comes from the command line (os.fsdecode).
+
+    Attributes:
+        plain: the text, or the bytes if they are not UTF-8.
+
+    Raises:
+        ValueError: it is no text, or has a NUL.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, value: object) -> Self:
+        if not isinstance(value, (str, bytes)):
+            raise ValueError("expected a text")
+        try:
+            raw = os.fsencode(value)
+        except UnicodeEncodeError:
+            raw = b"\0"
+        if b"\0" in raw:
+            raise ValueError(f"{value!r}: expected a text without NUL")
+        return super().__new__(cls, os.fsdecode(raw))
+
+    @property
+    def plain(self) -> str | bytes:
+        try:
+            self.encode()
+        except UnicodeEncodeError:
+            return os.fsencode(self)
+        return str(self)
 
 
 def _parse_limit(text: str) -> int | None:

@@ -72,6 +72,7 @@ class Identity(Struct, frozen=True):
     gid: int
     groups: tuple[int, ...]
     home: str
+    shell: str = ""
 
 
 class HandlerPlan(Struct, frozen=True):
@@ -105,8 +106,8 @@ class ChildPlan(Struct, frozen=True):
     Attributes:
         service: the service's name, `TCPPAR_SERVICE` in the child.
         id_prefix: what stands before the number in connection ids of this server's run.
-        program: the file to run.
-        command: the program's name and its arguments, placeholders not yet filled in.
+        program: the file to run, as the system has its name.
+        command: what the program is called (argv[0]) and its arguments, placeholders not yet filled in.
         environment: the environment of every child, before the connection's own names are added.
         descriptors: which descriptors are the connection.
         identity: user and groups to become; None keeps those of the server.
@@ -126,8 +127,8 @@ class ChildPlan(Struct, frozen=True):
 
     service: str
     id_prefix: str
-    program: str
-    command: tuple[str, ...]
+    program: bytes
+    command: tuple[bytes, ...]
     environment: dict[bytes, bytes]
     descriptors: DescriptorMode = DescriptorMode.STDIO
     identity: Identity | None = None

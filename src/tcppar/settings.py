@@ -10,7 +10,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from tcppar.net.address import Address
-from tcppar.quantities import Bounds, Duration, FileMode, Limit
+from tcppar.quantities import Bounds, Duration, FileMode, Limit, ResourceLimit, Text
 from tcppar.records import DescriptorMode, HandlerMode, StderrMode
 
 LARGEST_BACKLOG = 2**31 - 1
@@ -47,13 +47,21 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         ),
     ] = ()
     command: Annotated[
-        tuple[str, ...],
+        tuple[Text, ...],
         Meta(
             description="The program and its arguments; no shell is involved. `{fd}`, `{ctl}`, `{remote_ip}`, "
             "`{remote_port}`, `{local_ip}`, `{local_port}` and `{connection_id}` are filled in; other braces are left "
             "alone."
         ),
     ] = ()
+    argv0: Annotated[
+        Text | None,
+        Meta(
+            description="The name that the program is called by (argv[0]), if it is not the first word of `command`. "
+            'With `"-sh"`, `sh` is a login shell; `tcpd` and `busybox` do what that name says. Placeholders are filled '
+            "in as in `command`."
+        ),
+    ] = None
     handler: Annotated[
         str | None,
         Meta(
@@ -103,7 +111,8 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         WhenFull,
         Meta(
             description="What happens to new clients at max_connections: they `wait` in the kernel's queue, or the "
-            "server will `refuse` them at once."
+            "server will `refuse` them at once. While clients wait, a `clients-wait` record says how many, every 10 "
+            "seconds."
         ),
     ] = WhenFull.WAIT
     hand_over_timeout: Annotated[
@@ -120,6 +129,13 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             "On Linux a reset loses no client. (When waiting for events fails, 3 failures are always tolerated.)"
         ),
     ] = 3
+    log_starts: Annotated[
+        bool,
+        Meta(
+            description="Also write a `start` record when a connection gets its process: for conversations that last "
+            "for hours, which would otherwise not appear in the log until they are over."
+        ),
+    ] = False
     max_lifetime: Annotated[
         Duration | None,
         Meta(
@@ -131,8 +147,9 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Duration | None,
         Meta(
             description="How long a connection may be silent in both directions. After that it is ended as by "
-            "max_lifetime. Choose a time longer than the program may need for an answer. TCP on Linux only. If unset, "
-            "there is no limit."
+            "max_lifetime. Choose a time longer than the program may need for an answer. Other connections do not "
+            "count: while FTP transfers a file, its control connection is silent, so leave timeouts to the FTP server, "
+            "or choose a time longer than any transfer. TCP on Linux only. If unset, there is no limit."
         ),
     ] = None
     end_when_client_gone: Annotated[
@@ -159,11 +176,19 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     kill_timeout: Annotated[
         Duration, Meta(description="How long a connection's processes have between SIGTERM and SIGKILL.")
     ] = Duration(5)
-    user: Annotated[str | None, Meta(description="The user, by name or number, that children run as. Needs root.")] = (
-        None
-    )
+    user: Annotated[
+        str | None,
+        Meta(
+            description="The user, by name or number, that children run as. USER, LOGNAME, HOME and SHELL in their "
+            "environment are set accordingly. Needs root."
+        ),
+    ] = None
     group: Annotated[
-        str | None, Meta(description="Group, by name or number. The default is the user's, with its other groups.")
+        str | None,
+        Meta(
+            description="The group, by name or number; by default that of `user`. Children also have the other groups "
+            "of `user`. Without `user`, the group is their only one."
+        ),
     ] = None
     umask: Annotated[FileMode | None, Meta(description='File mode mask of children, in octal: `"0027"`.')] = None
     directory: Annotated[str | None, Meta(description="Working directory of children.")] = None
@@ -172,10 +197,10 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Meta(description="Added to the nice value of children; negative needs root."),
     ] = 0
     rlimits: Annotated[
-        dict[str, Limit],
+        dict[str, ResourceLimit],
         Meta(
             description="Resource limits of each child, named as in setrlimit(2): `nofile`, `as`, `cpu` and so on, "
-            'each with a number, a size (`"64M"`) or `"unlimited"`.'
+            'each with a number, a size (`"64M"`) or `"unlimited"`, or with a soft and a hard limit: `"1024:524288"`.'
         ),
     ] = {}
     oom_score_adj: Annotated[
@@ -187,7 +212,7 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             "the server's."
         ),
     ] = 500
-    environment: Annotated[dict[str, str], Meta(description="Variables to add to the environment of children.")] = {}
+    environment: Annotated[dict[str, Text], Meta(description="Variables to add to the environment of children.")] = {}
     keep_environment: Annotated[
         tuple[str, ...], Meta(description="With clear_environment: variables of the server's own to keep.")
     ] = ()
@@ -233,6 +258,11 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             "the cost of a connection constant."
         ),
     ] = 400
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What the program is called, and its arguments."""
+        return self.command if self.argv0 is None else (self.argv0, *self.command[1:])
 
 
 class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

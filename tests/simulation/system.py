@@ -34,6 +34,7 @@ from tcppar.supervisor import (
     takeover,
     taker,
     upgrade,
+    waiting_clients,
 )
 from tests.simulation.channel import End, Pipe, PipeWriter, SimulatedChannel, pair, pipe
 from tests.simulation.kernel import Kernel, OpenFile
@@ -72,6 +73,8 @@ class SimulatedOs:
         os.O_WRONLY,
         os.devnull,
     )
+
+    fsencode = staticmethod(os.fsencode)
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
@@ -232,6 +235,7 @@ def installed(kernel: Kernel, network: Network) -> Iterator[None]:
         put(search, "inode_of_connection", partial(_inode_of, network))
         put(loop, "platform", SimpleNamespace(hear_of_parents_end=lambda: None))
         put(upgrade, "show_answers", lambda answers, refused: None)
+        put(waiting_clients, "queueing", SimpleNamespace(clients_waiting=partial(_clients_waiting, kernel)))
         put(takeover, "socket_of", lambda descriptor: nullcontext(sockets.socket(descriptor)))
         yield
 
@@ -266,6 +270,12 @@ def _sockets(kernel: Kernel, pid: int) -> set[int]:
 def _inode_of(network: Network, endpoints: Endpoints) -> int | None:
     """By the client's port, as the kernel knows a connection by its addresses."""
     return next((client.inode for client in network.clients if client.port == endpoints.remote_port), None)
+
+
+def _clients_waiting(kernel: Kernel, listener: int, *, tcp_info: bool) -> int:
+    file = kernel.file(listener)
+    assert isinstance(file, ListeningSocket)
+    return len(file.queue)
 
 
 def _taken_up(kernel: Kernel, descriptor: int) -> End:

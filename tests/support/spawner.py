@@ -89,7 +89,7 @@ class Spawner(Taker):
         super().__init__()
         environment = {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
         handled = HandlerPlan(target, mode, (str(HANDLERS), *sys.path), **handler or {})
-        wanted = ChildPlan("service", "prefix", "", (), environment, handler=handled, **plan)
+        wanted = ChildPlan("service", "prefix", b"", (), environment, handler=handled, **plan)
         with self.its:
             self.pid = spawner_process.start(self.its.fileno(), 2, wanted, features or platform.detect())
         self.channel.send(wanted)

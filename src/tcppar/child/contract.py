@@ -2,7 +2,7 @@
 
 One child, every dialect: the names of UCSPI-TCP (https://cr.yp.to/ucspi-tcp/environment.html), s6's for Unix
 sockets, and systemd's (systemd.exec(5), Accept=yes) stand side by side, so that a program written for any of them
-runs unchanged.
+runs unchanged. REMOTE_HOST is xinetd's: the address, where others would have to ask for a name.
 """
 
 import os
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from tcppar.import_path import OF_A_PROGRAM
-from tcppar.records import ChildPlan, DescriptorMode, Endpoints, Family, PeerCredentials
+from tcppar.records import ChildPlan, DescriptorMode, Endpoints, Family, Identity, PeerCredentials
 
 PLACEHOLDERS = ("fd", "ctl", "remote_ip", "remote_port", "local_ip", "local_port", "connection_id")
 FIRST_PASSED_DESCRIPTOR = 3
@@ -18,11 +18,13 @@ FIRST_PASSED_DESCRIPTOR = 3
 _PLACEHOLDER = re.compile(r"\{(" + "|".join(PLACEHOLDERS) + r")\}")
 _WORD_IN_BRACES = re.compile(r"\{([a-z_]+)\}")
 
+_SHELL = "/bin/sh"  # where the account names none (passwd(5))
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 OF_A_CONNECTION = frozenset(
     {
-        *(b"TCPPAR_CONNECTION_ID", b"TCPPAR_SERVICE", b"PROTO", b"REMOTE_ADDR", b"REMOTE_PORT"),
+        *(b"TCPPAR_CONNECTION_ID", b"TCPPAR_SERVICE", b"PROTO"),
+        *(b"REMOTE_ADDR", b"REMOTE_PORT", b"REMOTE_HOST"),
         *(b"TCPREMOTEIP", b"TCPREMOTEPORT", b"TCPLOCALIP", b"TCPLOCALPORT"),
         *(b"IPCLOCALPATH", b"IPCREMOTEPATH", b"IPCREMOTEEUID", b"IPCREMOTEEGID"),
     }
@@ -41,7 +43,16 @@ _NOT_INHERITED = frozenset(
             "WATCHDOG_USEC",
             "WATCHDOG_PID",
         ),
-        *("REMOTE_ADDR", "REMOTE_PORT", "PROTO", "TCPCONNNUM", "TCPPAR_PORTABLE", "TCPPAR_TRACEABLE", OF_A_PROGRAM),
+        *(
+            "REMOTE_ADDR",
+            "REMOTE_PORT",
+            "REMOTE_HOST",
+            "PROTO",
+            "TCPCONNNUM",
+            "TCPPAR_PORTABLE",
+            "TCPPAR_TRACEABLE",
+            OF_A_PROGRAM,
+        ),
         *(
             f"{kind}{end}{what}"
             for kind in ("TCP", "TCP6")
@@ -67,7 +78,12 @@ def search_path(environment: Mapping[str, str], servers: Mapping[str, str]) -> s
 
 
 def base_environment(
-    servers: Mapping[str, str], *, clear: bool, keep: Iterable[str], added: Mapping[str, str], home: str | None
+    servers: Mapping[str, str],
+    *,
+    clear: bool,
+    keep: Iterable[str],
+    added: Mapping[str, str],
+    account: Identity | None,
 ) -> dict[str, str]:
     """The environment of every child of a service, before a connection's own names.
 
@@ -76,16 +92,21 @@ def base_environment(
         clear: leave all of it out but PATH and what `keep` names.
         keep: names kept in spite of `clear`.
         added: names and values that are added last.
-        home: home directory of the user the child becomes; None if it stays the server's.
+        account: of the user that the child becomes; None if it stays the server's.
     """
     kept = {"PATH", *keep}
     result = {
         name: value for name, value in servers.items() if name not in _NOT_INHERITED and (not clear or name in kept)
     }
     result.setdefault("PATH", _DEFAULT_PATH)
-    if home is not None:
-        result["HOME"] = home
+    if account is not None:
+        result |= _account_environment(account)
     return result | dict(added)
+
+
+def _account_environment(account: Identity) -> dict[str, str]:
+    """What a login, and systemd's User=, tell of the account (login(1), systemd.exec(5))."""
+    return {"USER": account.name, "LOGNAME": account.name, "HOME": account.home, "SHELL": account.shell or _SHELL}
 
 
 def connection_id(plan: ChildPlan, number: int) -> str:
@@ -110,6 +131,7 @@ def connection_environment(
         "TCPLOCALPORT": str(endpoints.local_port),
         "REMOTE_ADDR": endpoints.remote_ip,
         "REMOTE_PORT": remote_port,
+        "REMOTE_HOST": endpoints.remote_ip,
     }
 
 

@@ -23,7 +23,7 @@ _CANNOT_RUN = 111
 Mark = tuple[int, int] | None
 # (socket descriptor, the program's arguments, the connection's own part of the environment, where descriptor 2 is to
 # lead if not where ours does, the limits that mark it) -> pid
-Launch = Callable[[int, list[str], dict[str, str], int | None, Mark], int]
+Launch = Callable[[int, list[bytes], dict[str, str], int | None, Mark], int]
 
 
 class Launcher:
@@ -38,7 +38,8 @@ class Launcher:
         self._plan = plan
         self._program = plan.program
         self._hard_limit = resource.getrlimit(RLIMIT_LOCKS)[1] if sys.platform == "linux" else 0
-        self._fills_in = contract.has_placeholders(plan.command)
+        self._words = [os.fsdecode(word) for word in plan.command]
+        self._fills_in = contract.has_placeholders(self._words)
         self._launch: Launch
         if fast and vfork.AVAILABLE and vfork.is_permitted():
             self._launch = vfork.VforkExec(plan)
@@ -63,7 +64,7 @@ class Launcher:
         control_path = self.control_path(offer.number)
         if self._fills_in or control_path:
             filled = contract.values(plan, offer.number, offer.endpoints, control_path)
-            arguments = [contract.fill(argument, filled) for argument in arguments]
+            arguments = [os.fsencode(contract.fill(word, filled)) for word in self._words]
             if control_path:
                 control_file.write_anyway(control_path, contract.fill(plan.control_file or "", filled))
         environment = contract.connection_environment(plan, offer.number, offer.endpoints, offer.credentials)
@@ -86,7 +87,7 @@ class Launcher:
             control_file.remove(path)
 
     def _spawn(
-        self, descriptor: int, arguments: list[str], environment: dict[str, str], log: int | None, mark: Mark
+        self, descriptor: int, arguments: list[bytes], environment: dict[str, str], log: int | None, mark: Mark
     ) -> int:
         if mark is not None:
             resource.setrlimit(RLIMIT_LOCKS, mark)  # it begins with what we have
@@ -101,7 +102,7 @@ class Launcher:
         )
 
     def _fork(
-        self, descriptor: int, arguments: list[str], environment: dict[str, str], log: int | None, mark: Mark
+        self, descriptor: int, arguments: list[bytes], environment: dict[str, str], log: int | None, mark: Mark
     ) -> int:
         # The pipe closes with the exec; what is read from it is the errno of a step that failed.
         report, reporter = os.pipe()
@@ -125,7 +126,7 @@ class Launcher:
         self,
         descriptor: int,
         reporter: int,
-        arguments: list[str],
+        arguments: list[bytes],
         environment: dict[str, str],
         log: int | None,
         mark: Mark,

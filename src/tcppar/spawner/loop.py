@@ -231,7 +231,9 @@ def _no_child(offer: Offer | Hire, error: OSError) -> Report:
     number = error.errno or 0
     if faults.of_spawn(number) is Remedy.BACK_OFF:
         return _busy(offer, number, "spawn")
-    return Failed(offer.number, f"{error.filename or 'the program'}: {faults.name(number)}")
+    # Any bytes can be a program's name; a report is text.
+    what = os.fsencode(error.filename or "the program").decode(errors="backslashreplace")
+    return Failed(offer.number, f"{what}: {faults.name(number)}")
 
 
 def main() -> NoReturn:

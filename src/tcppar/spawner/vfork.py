@@ -39,7 +39,7 @@ class VforkExec:
     """
 
     def __init__(self, plan: ChildPlan) -> None:
-        self._program = plan.program.encode()
+        self._program = plan.program
         self._listens = plan.descriptors is DescriptorMode.LISTEN_FDS
         listening = contract.encoded(contract.listen_environment("")) if self._listens else {}
         # What stands in the service's environment must not stand beside what is true of this connection.
@@ -54,7 +54,7 @@ class VforkExec:
     def __call__(
         self,
         descriptor: int,
-        arguments: list[str],
+        arguments: list[bytes],
         environment: Mapping[str, str],
         log: int | None = None,
         mark: tuple[int, int] | None = None,
@@ -70,7 +70,7 @@ class VforkExec:
         """
         return self._launch(
             self._program,
-            [argument.encode() for argument in arguments],
+            arguments,
             self._environment,
             "\0".join(map("=".join, environment.items())).encode(),
             descriptor,

@@ -41,7 +41,7 @@ _HOPELESS = 50
 # The same in seconds, where processes cannot be searched.
 _UNREPORTED_TIME = 1.0
 _HOPELESS_TIME = 10.0
-# A stopped process takes SIGTERM only when it continues; SIGCONT does nothing to others. (systemd.kill(5) does the same.)
+# A stopped process takes SIGTERM only when it continues; SIGCONT does nothing to others (as systemd.kill(5)).
 _REQUEST = (signal.SIGTERM, signal.SIGCONT)
 _UNTOLD = "it does not report the end of a child"
 
@@ -174,7 +174,7 @@ class Enforcer:
     # Searching.
 
     def ask(self, inode: int, leader: int, on_search: Callable[[Search], None]) -> None:
-        """Have the next search shown, once: one that knows who has a socket open, of a leader's session and of orphans."""
+        """Have the next search shown, once: one that knows who of a leader's session, and of orphans, has a socket."""
         self._asked.append(_Asked(inode, leader, on_search))
         self._search_soon(_FIRST_SEARCH)
 

@@ -150,7 +150,7 @@ class Search:
         return bool(self._open.get(pid)) and _inode_of(connection) in self._open[pid]
 
     def is_open(self, inode: int, leader: int) -> bool:
-        """Whether a process of a leader's session, or an orphan, has a socket open, or may have: it was not looked at."""
+        """Whether a process of a leader's session, or an orphan, has a socket open; or may have, as it was not seen."""
         those = {process.pid for process in (*self._sessions.get(leader, ()), *self._orphans)}
         return bool(those & self._unseen) or any(inode in self._open.get(pid, ()) for pid in those)
 

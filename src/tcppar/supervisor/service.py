@@ -20,6 +20,7 @@ from tcppar.supervisor.lingering import Lingering
 from tcppar.supervisor.pool import Pool
 from tcppar.supervisor.table import Connection, Table
 from tcppar.supervisor.taker import Taker
+from tcppar.supervisor.waiting_clients import WaitingClients
 
 # Clients accepted but not yet with a child. The kernel's queue holds any number of others at no cost, and survives us.
 MOST_IN_HAND = 32
@@ -53,6 +54,7 @@ class Service:
         self._aging: dict[int, Connection] = {}
         self._idle_watch = IdleWatch(self.name, core, self.end_by)
         self._lingering = Lingering(core)
+        self._waiting_clients = WaitingClients(self, core)
         self.linger: float | None = None
         self._ending = False
         self._wanted = False
@@ -61,6 +63,7 @@ class Service:
         # Settings at hand: they are asked for several times a connection.
         self._room = config.settings.max_connections
         self._lifetime = config.settings.max_lifetime
+        self._tells_starts = config.settings.log_starts
 
     # What it is made of, which a reload changes.
 
@@ -81,6 +84,7 @@ class Service:
         pool.take_settings(config)
         self._room = config.settings.max_connections
         self._lifetime = config.settings.max_lifetime
+        self._tells_starts = config.settings.log_starts
         if former is not None and former is not pool:
             former.retire()
         for acceptor in self.acceptors:
@@ -127,6 +131,16 @@ class Service:
         """Whether the next client in the queue is to be accepted now."""
         return self._in_hand < MOST_IN_HAND and (self.active < self._room or self._verdict() is Verdict.REFUSE)
 
+    @property
+    def lets_clients_wait(self) -> bool:
+        """Whether as many connections are open as there may be, and who comes now waits for the end of one."""
+        return self.active >= self._room and self._verdict() is not Verdict.REFUSE
+
+    @property
+    def listeners(self) -> list[int]:
+        """Its listeners' descriptors, as far as they are open."""
+        return [acceptor.fileno() for acceptor in self.acceptors if acceptor.phase in (Phase.SERVING, Phase.EMPTYING)]
+
     def _verdict(self) -> Verdict:
         settings = self._config.settings
         return admission.decide(
@@ -138,6 +152,8 @@ class Service:
     def admit(self, accepted: Accepted) -> None:
         """Take a connection that was just accepted."""
         refused = self.active >= self._room and self._verdict() is Verdict.REFUSE
+        if self._waiting_clients.on:
+            self._waiting_clients.note(accepted)
         connection = self._table.enter(self, accepted)
         self.active += 1
         self._in_hand += 1
@@ -175,6 +191,8 @@ class Service:
         if wanted is not self._wanted or self.look_again:
             self._wanted = wanted
             self.look_again = False
+            if not wanted and self.lets_clients_wait:
+                self._waiting_clients.begin()
             for acceptor in self.acceptors[:]:
                 acceptor.look_or_not(wanted)
 
@@ -210,6 +228,8 @@ class Service:
         number = taken.number
         taker.children[number] = connection = taker.offered.pop(number)
         self._table.taken(connection, taken)
+        if self._tells_starts:
+            self._table.tell_start(connection)
         self._in_hand -= 1
         if self._shortage.failing:
             self._shortage.succeed()
@@ -287,6 +307,8 @@ class Service:
         self._in_hand -= 1
         if self._shortage.failing:
             self._shortage.succeed()
+        if self._tells_starts:
+            self._table.tell_start(connection)
         self._end(connection, ended)
 
     def let_linger(self, descriptor: int, leader: int = 0) -> None:

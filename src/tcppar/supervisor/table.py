@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from tcppar.events import ConnectionEnded, ConnectionRefused
+from tcppar.events import ConnectionEnded, ConnectionRefused, ConnectionStarted
 from tcppar.net import calls
 from tcppar.net.listener import Accepted
 from tcppar.policy.life import EndedBy, State, step
@@ -144,6 +144,19 @@ class Table:
         self._core.counters.ended += 1
         self._core.log.emit(self._record(connection, ended))
 
+    def tell_start(self, connection: Connection) -> None:
+        """Write that it has its process."""
+        self._core.log.emit(
+            ConnectionStarted(
+                id=self.id_of(connection),
+                service=connection.service.name,
+                peer=connection.endpoints.peer,
+                pid=connection.pid,
+                queued=_queued(connection),
+                spawn=connection.spawn_seconds,
+            )
+        )
+
     def refuse(self, connection: Connection, reason: EndedBy, detail: str = "") -> None:
         """No child will have it: close it, and write its record."""
         if self._core.ledger is not None:
@@ -186,23 +199,24 @@ class Table:
         return self._core.id_of(connection.number)
 
     def _record(self, connection: Connection, ended: Ended) -> ConnectionEnded:
-        accepted, accepted_at = connection.accepted, connection.accepted_at
         exit_code, signal_name = (0, None) if ended.status == 0 else exit_and_signal(ended.status)
-        # A connection is queued twice: in the kernel, and here until a spawner takes it.
-        queued = accepted.queued
-        if queued is not None:
-            queued += connection.offered_at - accepted_at
         return ConnectionEnded(
             id=f"{self._core.id_prefix}-{connection.number}",
             service=connection.service.name,
-            peer=accepted.endpoints.peer,
+            peer=connection.accepted.endpoints.peer,
             pid=connection.pid,
             exit=exit_code,
             signal=signal_name,
-            queued=queued,
+            queued=_queued(connection),
             spawn=connection.spawn_seconds,
-            duration=self._core.now - accepted_at,
+            duration=self._core.now - connection.accepted_at,
             cpu=ended.cpu_seconds,
             peak_memory_kb=ended.peak_memory_kb,
             ended_by=connection.ended_by,
         )
+
+
+def _queued(connection: Connection) -> float | None:
+    """A connection is queued twice: in the kernel, and here until a spawner takes it."""
+    queued = connection.accepted.queued
+    return None if queued is None else queued + connection.offered_at - connection.accepted_at
