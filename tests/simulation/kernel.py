@@ -69,7 +69,7 @@ class Process:
         self.status: int | None = None
         self.caught: set[int] = set()
         self.signals: set[int] = set()
-        self.pid = kernel.add(self)
+        self.pid = self.session = kernel.add(self)
 
     @property
     def lives(self) -> bool:
@@ -183,6 +183,10 @@ class Kernel:
             self.processes.pop(process.pid, None)
         else:
             self.signal(process.parent, Signals.SIGCHLD)
+
+    def number_is_used(self, number: int) -> bool:
+        """Whether a process has it, or is of its session."""
+        return any(number in (process.pid, process.session) for process in self.processes.values())
 
     def children_of(self, process: Process) -> list[Process]:
         """Those that live, and those that are not reaped."""

@@ -18,6 +18,7 @@ from tcppar.policy.strikes import Verdict
 from tests.simulation.checks import Checks
 from tests.simulation.configs import HANDLER, OTHER_PROGRAM, PLACES, POOL, PROGRAM, Plain, configs
 from tests.simulation.faults import ERRORS, Call
+from tests.simulation.processes import Child, Copier
 from tests.simulation.world import Profile, World
 
 FULL = Features(**dict.fromkeys(Features.__struct_fields__, True))
@@ -131,6 +132,10 @@ class ServerMachine(RuleBasedStateMachine):
     def run_worker(self, which: int) -> None:
         if workers := self.there.workers:
             workers[which % len(workers)].step()
+
+    def leave_copiers(self) -> list[Copier]:
+        """Each child leaves a process that goes on when it ends."""
+        return [Copier(child) for child in self.there.conversations if isinstance(child, Child)]
 
     # What goes wrong.
 

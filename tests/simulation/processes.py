@@ -67,6 +67,20 @@ class Child(Process):
             super().obey(number)
 
 
+class Copier(Process):
+    """What a wrapper leaves when it becomes the program: it copies to the connection, until the test lets it end.
+
+    Attributes:
+        connection: of its child.
+    """
+
+    def __init__(self, child: Child) -> None:
+        super().__init__(child.kernel, child, environment=child.environment)
+        self.session = child.session
+        self.connection = next(file for file in child.table.values() if isinstance(file, Connection))
+        child.kernel.open(self.connection, self.table)
+
+
 class SpawnerProcess(Process):
     """A spawner: the program's own loop, with a launcher that makes simulated processes.
 

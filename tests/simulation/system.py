@@ -226,8 +226,8 @@ def installed(kernel: Kernel, network: Network) -> Iterator[None]:
         put(processes, "look", partial(_look, kernel))
         put(processes, "users_of", lambda pid: frozenset({_USER}))
         put(processes, "send", partial(_send, kernel))
-        put(processes, "number_is_used", lambda number, descriptor: number in kernel.processes)
-        put(processes, "group_is_used", lambda number: number in kernel.processes)
+        put(processes, "number_is_used", lambda number, descriptor: kernel.number_is_used(number))
+        put(processes, "group_is_used", kernel.number_is_used)
         put(processes, "hides_sockets", lambda pid: False)
         put(processes, "mark_of", partial(_mark, kernel))
         put(processes, "tracer_of", lambda pid: 0)
@@ -251,7 +251,7 @@ def _look(kernel: Kernel, pid: int) -> processes.Process | None:
     if (process := kernel.processes.get(pid)) is None:
         return None
     parent = 0 if process.parent is None else process.parent.pid
-    return processes.Process(pid, parent, pid, pid, "S" if process.lives else "Z", pid)
+    return processes.Process(pid, parent, process.session, process.session, "S" if process.lives else "Z", pid)
 
 
 def _send(kernel: Kernel, process: processes.Process, number: int, *, to_group: bool = False) -> bool:

@@ -12,6 +12,7 @@ from tcppar.settings import WhenFull
 from tests.simulation.configs import PLACES, POOL, PROGRAM, Plain, config_of
 from tests.simulation.faults import ERRORS, Call
 from tests.simulation.machine import KeptMachine, KeptPoolMachine, playing
+from tests.simulation.network import Fate
 
 # More than any of the stories below takes.
 _MOST_CALLS = 1000
@@ -39,6 +40,21 @@ def who_serves_a_client_dies(server: KeptMachine) -> None:
     server.run(0.005)
     server.kill_server_of_a_client(0)
     server.run(0.1)
+
+
+def whoever_is_left_writes_on(server: KeptMachine) -> None:
+    server.connect(PLACES[1], 1)
+    server.run(0.1)
+    copiers = server.leave_copiers()
+    server.end_all()
+    server.run(0.5)
+    for copier in copiers:
+        assert not copier.connection.is_shut
+        assert len(copier.connection.client.servers) == 1
+        server.there.kernel.exit(copier, 0)
+    server.run(2.0)
+    for copier in copiers:
+        assert copier.connection.client.fate is Fate.CLOSED
 
 
 def clients_are_too_many(server: KeptMachine) -> None:
@@ -112,6 +128,7 @@ STORIES: list[Story] = [
     clients_come_and_go,
     clients_are_quick,
     who_serves_a_client_dies,
+    whoever_is_left_writes_on,
     clients_are_too_many,
     a_listener_is_reset,
     a_service_is_added_and_another_one_removed,
