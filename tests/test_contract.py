@@ -116,7 +116,9 @@ def test_a_path_is_there_even_if_the_server_has_none() -> None:
     assert environment({}) == {"PATH": "/usr/local/bin:/usr/bin:/bin"}
 
 
-@pytest.mark.parametrize("name", ["NOTIFY_SOCKET", "LISTEN_FDS", "WATCHDOG_USEC", "TCPREMOTEIP", "TCP6REMOTEPORT"])
+@pytest.mark.parametrize(
+    "name", ["NOTIFY_SOCKET", "LISTEN_FDS", "WATCHDOG_USEC", "TCPREMOTEIP", "TCP6REMOTEPORT", "REMOTE_HOST"]
+)
 @pytest.mark.parametrize("clear", [False, True])
 def test_what_is_said_to_the_server_itself_or_of_another_connection_is_not_for_children(name: str, clear: bool) -> None:
     assert name not in environment({name: "x"}, clear=clear, keep=(name,))

@@ -174,3 +174,8 @@ def test_a_program_of_systemds_takes_the_connection_as_descriptor_3(serve: Serve
         assert read_all(client).decode() == f"{host}:{port} hello\n"
     (end,) = server.wait_for_event("end")
     assert end["exit"] == 0
+
+
+def test_a_program_of_many_names_is_called_by_one_of_them(serve: Serve) -> None:
+    server = serve("127.0.0.1:0", "--argv0", "echo", "--", tool("busybox"), "hello")
+    assert server.exchange(b"") == b"hello\n"

@@ -260,12 +260,14 @@ class Keeper:
     def _end_all(self) -> None:
         """End all children: spawners, and whoever becomes ours with their end."""
         _, kill = self._books.patience
-        for number, seconds in ((signal.SIGTERM, kill), (signal.SIGKILL, _LAST_SECONDS)):
+        # SIGCONT for those that are stopped, as in supervisor/enforcer.py.
+        for numbers, seconds in (((signal.SIGTERM, signal.SIGCONT), kill), ((signal.SIGKILL,), _LAST_SECONDS)):
             deadline = time.monotonic() + seconds
             told = set[int]()
             while (children := processes.children_of({os.getpid()})) and time.monotonic() < deadline:
                 for pid in set(children) - told:
-                    _send(pid, number)
+                    for number in numbers:
+                        _send(pid, number)
                     told.add(pid)
                 self._take_signal(time.monotonic() + _LOOK)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # It is looked again when so much more of the time has passed that was waited, and no more often and no more seldom.
 _SHARE_OF_TIME = 1 / 4
 _SHORTEST_PAUSE = 0.001
-_LONGEST_PAUSE = 0.25
+_LONGEST_PAUSE = 0.5
 # Who only has to empty a pipe is gone by then. If a search finds somebody, the next is when twice the time has passed.
 _BEFORE_SEARCH = 0.03
 _LONGEST_UNTIL_NEXT = 2.0
