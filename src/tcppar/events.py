@@ -86,10 +86,10 @@ class ConnectionStarted(Event, frozen=True, kw_only=True, tag="start"):
 class ClientsWait(Event, frozen=True, kw_only=True, tag="clients-wait"):
     """Clients wait in the queue because `max_connections` connections are open. Written every 10 s at most.
 
-    `waiting` is the length of the queue. For Unix sockets and in the portable profile the system does not say more than
-    that there is somebody, and each listener counts as 1. `gave_up` is how many clients, since the last such record, had
-    reset their connection, or closed it without sending anything, by the time it was their turn. These are served like
-    the others, because some clients only listen, and have an `end` record.
+    `waiting` is the length of the queue. For Unix sockets and in the portable profile the system only says that there
+    is somebody, and each listener counts as 1. `gave_up` is how many clients, since the last such record, had reset
+    their connection, or closed it without sending anything, by the time it was their turn. These are served like the
+    others, because some clients only listen, and have an `end` record.
     """
 
     service: str

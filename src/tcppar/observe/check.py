@@ -101,6 +101,6 @@ def _what_runs(plan: ChildPlan, filled: Mapping[str, object]) -> list[str]:
     if plan.handler is not None:
         return [f"handler: {plan.handler.target}", f"mode: {plan.handler.mode}"]
     return [
-        f"command: {_printable(shlex.join(contract.fill(os.fsdecode(word), filled) for word in plan.command))}",
-        f"program: {_printable(os.fsdecode(plan.program))}",
+        f"command: {escaped(shlex.join(contract.fill(os.fsdecode(word), filled) for word in plan.command))}",
+        f"program: {escaped(os.fsdecode(plan.program))}",
     ]
