@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 
 from tcppar.net import calls
 from tcppar.supervisor.heritage import LingeringRecord, inode_of
-from tcppar.supervisor.remaining import Remaining, remaining_of
+from tcppar.supervisor.remaining import Remaining
 
 if TYPE_CHECKING:
     from tcppar.supervisor.core import Core
-    from tcppar.supervisor.table import Connection
 
 _waste = bytearray(65536)
 
@@ -32,16 +31,18 @@ class Lingering:
     def __len__(self) -> int:
         return len(self._tails)
 
-    def begin(self, connection: "Connection", descriptor: int, seconds: float) -> None:
+    def begin(self, descriptor: int, seconds: float, remaining: Remaining) -> None:
         """Take a connection to its end; it is closed here.
 
         Args:
-            connection: has ended, and was told of.
             descriptor: our copy.
             seconds: how long other processes may go on to write, and then, how long the client has to receive what is
                 left of the reply, and to close.
+            remaining: these processes.
         """
-        self._begin(descriptor, seconds, remaining_of(connection, inode_of(descriptor), self._core))
+        tail = _Tail(socket.socket(fileno=descriptor), self._core, seconds, self._tails.discard)
+        self._tails.add(tail)
+        tail.wait_for(remaining)
 
     def go_on(self, descriptor: int, seconds: float, leader: int) -> None:
         """Take up what a supervisor before this one has left.
@@ -49,12 +50,7 @@ class Lingering:
         Args:
             leader: the process that had it; 0 if the end of the stream was sent.
         """
-        self._begin(descriptor, seconds, Remaining(self._core, leader, inode_of(descriptor), searched_first=True))
-
-    def _begin(self, descriptor: int, seconds: float, remaining: Remaining) -> None:
-        tail = _Tail(socket.socket(fileno=descriptor), self._core, seconds, self._tails.discard)
-        self._tails.add(tail)
-        tail.wait_for(remaining)
+        self.begin(descriptor, seconds, Remaining(self._core, leader, inode_of(descriptor), searched_first=True))
 
     def describe(self) -> Iterator[LingeringRecord]:
         """What a next supervisor must know of those whose processes may go on to write. The others show what they are:

@@ -12,6 +12,7 @@ nothing to do with the connection any more; so after that all processes are look
 from typing import TYPE_CHECKING, Protocol
 
 from tcppar.net import processes
+from tcppar.supervisor.heritage import inode_of
 
 if TYPE_CHECKING:
     from tcppar.supervisor.core import Core
@@ -97,8 +98,12 @@ class Remaining:
             self._searches += 1
 
 
-def remaining_of(connection: "Connection", inode: int, core: "Core") -> Remaining:
-    """Those of a connection whose process has ended, or its conversation, if that is a worker's."""
+def remaining_of(connection: "Connection", copy: int, core: "Core") -> Remaining:
+    """Those of a connection whose process has ended, or its conversation, if that is a worker's.
+
+    Args:
+        copy: our descriptor of it.
+    """
     holder = connection.holder
     is_workers = holder is not None and holder.serves_as == connection.pid != 0
-    return Remaining(core, 0 if is_workers else connection.pid, inode, connection.log)
+    return Remaining(core, 0 if is_workers else connection.pid, inode_of(copy), connection.log)

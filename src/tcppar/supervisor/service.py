@@ -18,6 +18,7 @@ from tcppar.supervisor.heritage import ServiceRecord
 from tcppar.supervisor.idleness import IdleWatch
 from tcppar.supervisor.lingering import Lingering
 from tcppar.supervisor.pool import Pool
+from tcppar.supervisor.remaining import remaining_of
 from tcppar.supervisor.table import Connection, Table
 from tcppar.supervisor.taker import Taker
 from tcppar.supervisor.waiting_clients import WaitingClients
@@ -323,9 +324,10 @@ class Service:
         if linger is None or kept is None:
             self._table.end(connection, ended)
         else:
+            remaining = remaining_of(connection, kept, self._core)  # by its log too, which it has no more after its end
             connection.descriptor = None
             self._table.end(connection, ended)
-            self._lingering.begin(connection, kept, linger)
+            self._lingering.begin(kept, linger, remaining)
 
     def _refuse(self, connection: Connection, reason: EndedBy, detail: str = "") -> None:
         self.active -= 1
