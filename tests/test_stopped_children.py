@@ -2,7 +2,9 @@
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -19,16 +21,22 @@ def serve(serve: Serve) -> Iterator[Serve]:
         yield start
 
 
-def is_stopped(pid: int) -> bool:
-    return stat_fields(pid)[0] == "T"
+@contextmanager
+def stopped(client: socket.socket) -> Iterator[int]:
+    """The process that tells its number, when it is stopped. It is killed afterwards, if it is so still."""
+    pid = int(read_line(client))
+    wait_until(lambda: stat_fields(pid)[0] == "T")
+    try:
+        yield pid
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        raise
 
 
 def test_one_that_is_stopped_can_end_in_order(serve: Serve) -> None:
     options = ["--drain-timeout", "0", "--kill-timeout", "1h"]
     server = serve("127.0.0.1:0", *options, "--", "sh", "-c", STOPS_ITSELF)
-    with server.connect() as client:
-        pid = int(read_line(client))
-        wait_until(lambda: is_stopped(pid))
+    with server.connect() as client, stopped(client):
         server.signal(signal.SIGTERM)
         assert read_all(client) == b"bye\n"
     [end] = server.wait_for_event("end")
@@ -41,9 +49,7 @@ def test_so_can_others_of_its_connection_wherever_they_are(serve: Serve) -> None
     server = serve("127.0.0.1:0", *options, "--", "sh", "-c", program)
     if server.portable:
         pytest.skip("only Linux tells which processes are whose")
-    with server.connect() as client:
-        pid = int(read_line(client))
-        wait_until(lambda: is_stopped(pid))
+    with server.connect() as client, stopped(client) as pid:
         assert os.getsid(pid) == pid
         server.signal(signal.SIGTERM)
         assert read_all(client) == b"bye\n"
