@@ -1,5 +1,6 @@
 """Addresses as users write them."""
 
+import ipaddress
 import re
 
 import pytest
@@ -9,8 +10,15 @@ from hypothesis import strategies as st
 from tcppar.net.address import EXPECTED, Address, format_endpoint
 
 PORTS = st.integers(0, 65535)
-IPV4 = st.ip_addresses(v=4).map(str)
-IPV6 = st.ip_addresses(v=6).map(str)
+
+
+def stands_for_itself(text: str) -> bool:
+    ip = ipaddress.ip_address(text)
+    return not (ip.is_multicast or (ip.version == 6 and (ip.is_link_local or ip.ipv4_mapped)))
+
+
+IPV4 = st.ip_addresses(v=4).map(str).filter(stands_for_itself)
+IPV6 = st.ip_addresses(v=6).map(str).filter(stands_for_itself)
 TEXTS = st.one_of(
     st.builds("{}:{}".format, IPV4, PORTS),
     st.builds("[{}]:{}".format, IPV6, PORTS),
@@ -43,6 +51,11 @@ def test_an_ipv6_address_stands_before_the_port_in_brackets(host: str, port: int
     assert parts(Address(f"[{host}]:{port}")) == (host, port, "", False, "")
 
 
+@pytest.mark.parametrize("zone", ["eth0", "2", "br-lan.7"])
+def test_a_link_local_address_has_its_interface(zone: str) -> None:
+    assert parts(Address(f"[fe80::1%{zone}]:80")) == (f"fe80::1%{zone}", 80, "", False, "")
+
+
 @pytest.mark.parametrize("text", [":7000", "7000", "*:7000"])
 def test_a_bare_port_is_for_both_families(text: str) -> None:
     address = Address(text)
@@ -67,7 +80,9 @@ def test_an_inherited_listener_may_have_a_name(text: str, name: str) -> None:
     ("text", "same"),
     [
         ("[2001:0DB8:0:0::1]:80", "[2001:db8::1]:80"),
-        ("[::ffff:192.0.2.1]:80", "[::ffff:192.0.2.1]:80"),
+        ("[::ffff:192.0.2.1]:80", "192.0.2.1:80"),
+        ("[::ffff:c000:201]:80", "192.0.2.1:80"),
+        ("[FE80:0::1%eth0]:80", "[fe80::1%eth0]:80"),
         ("127.0.0.1:0080", "127.0.0.1:80"),
     ],
 )
@@ -92,7 +107,17 @@ def test_ways_to_write_one_address_are_one_address(text: str, same: str) -> None
         ("[]:80", "'' is not a numeric address"),
         ("[::1:80", "put an IPv6 address in brackets, as in [::1]:7000"),
         ("::1:80", "put an IPv6 address in brackets, as in [::1]:7000"),
-        ("tcp:127.0.0.1:80", "put an IPv6 address in brackets, as in [::1]:7000"),
+        ("fe80::1%eth0:80", "put an IPv6 address in brackets, as in [::1]:7000"),
+        ("tcp:127.0.0.1:80", "'tcp:127.0.0.1' is not a numeric address"),
+        ("http://127.0.0.1:80", "'http://127.0.0.1' is not a numeric address"),
+        ("[fe80::1]:80", "a link-local address needs an interface, as in [fe80::1%eth0]"),
+        ("[fe80::1%]:80", "is not a numeric address"),
+        ("[::1%lo]:80", "only a link-local address (fe80::/10) can have an interface"),
+        ("[2001:db8::1%eth0]:80", "only a link-local address (fe80::/10) can have an interface"),
+        ("[::ffff:192.0.2.1%eth0]:80", "only a link-local address (fe80::/10) can have an interface"),
+        ("224.0.0.1:80", "is a multicast address, to which nobody can connect"),
+        ("[ff02::1]:80", "is a multicast address, to which nobody can connect"),
+        ("[::ffff:224.0.0.1]:80", "is a multicast address, to which nobody can connect"),
         ("unix:", "has no path"),
         ("unix:/run/a\0b", "expected"),
         ("unix:/" + 107 * "a", "expected a path of at most 107 bytes"),

@@ -2,12 +2,15 @@
 
 import ipaddress
 import os
+import re
+import socket
 
 EXPECTED = (
     "expected IP:PORT, [IPv6]:PORT, :PORT or PORT (both families), unix:/PATH, or inherited[:NAME] "
     "(a listener of the service manager's)"
 )
 _HIGHEST_PORT = 65535
+_OF_IPV6 = re.compile(r"[0-9A-Fa-f:.\[\]]+(?:%.*)?")
 # sockaddr_un has 108 bytes, the last of them for the NUL that ends the path (unix(7)).
 _LONGEST_PATH = 107
 
@@ -16,7 +19,8 @@ class Address(str):
     """Where to listen: a text in canonical form, with its parts.
 
     Attributes:
-        host: numeric IPv4 or IPv6 address; empty for both families, and for what is not TCP.
+        host: numeric IPv4 or IPv6 address, a link-local one with its interface (`fe80::1%eth0`); empty for both
+            families, and for what is not TCP.
         port: 0 to 65535, 0 lets the system choose; 0 for what is not TCP.
         path: file name of a Unix socket, else empty.
         inherited: whether the listener comes from the service manager (sd_listen_fds(3)).
@@ -71,12 +75,47 @@ def _host_and_port(text: str) -> tuple[str, int]:
         return "", int(port)
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-    elif ":" in host:
+    elif ":" in host and _OF_IPV6.fullmatch(host):
         raise ValueError(f"{text!r}: put an IPv6 address in brackets, as in [::1]:7000")
     try:
-        return str(ipaddress.ip_address(host)), int(port)
+        ip = ipaddress.ip_address(host)
     except ValueError:
         raise ValueError(f"{text!r}: {host!r} is not a numeric address; {EXPECTED}") from None
+    return _canonical(ip, text), int(port)
+
+
+def _canonical(ip: ipaddress.IPv4Address | ipaddress.IPv6Address, text: str) -> str:
+    """An address that the system would not listen on is refused here, for it says no more than EINVAL."""
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.is_link_local and ip.scope_id is None:
+            raise ValueError(f"{text!r}: a link-local address needs an interface, as in [{ip}%eth0]")
+        if ip.scope_id is not None and not ip.is_link_local:
+            raise ValueError(f"{text!r}: only a link-local address (fe80::/10) can have an interface (%)")
+        ip = ip.ipv4_mapped or ip  # its clients are IPv4's, and shown as such
+    if ip.is_multicast:
+        raise ValueError(f"{text!r}: {ip} is a multicast address, to which nobody can connect")
+    return str(ip)
+
+
+def split_zone(host: str) -> tuple[str, int | str]:
+    """A numeric address and the number of its interface (RFC 4007, section 11); 0 where none is named, and the name
+    itself where no interface has it.
+    """
+    host, _, zone = host.partition("%")
+    if not zone:
+        return host, 0
+    by_name = {text: index for index, name in socket.if_nameindex() for text in (str(index), name)}
+    return host, by_name.get(zone, zone)
+
+
+def with_zone(name: tuple[str, int, int, int] | tuple[str, int]) -> str:
+    """The numeric address in a socket's name, and its interface if it is of one."""
+    if len(name) == 2 or not name[3]:
+        return name[0]
+    try:
+        return f"{name[0]}%{socket.if_indextoname(name[3])}"
+    except OSError:
+        return f"{name[0]}%{name[3]}"  # the interface is gone
 
 
 def format_endpoint(host: str, port: int) -> str:

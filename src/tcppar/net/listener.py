@@ -7,7 +7,7 @@ import struct
 from msgspec import Struct
 
 from tcppar.net import calls, opening, steering, unix_sockets
-from tcppar.net.address import Address, format_endpoint
+from tcppar.net.address import Address, format_endpoint, with_zone
 from tcppar.net.opening import ListenerOptions
 from tcppar.net.platform import Features, socket_of
 from tcppar.records import Endpoints, Family, PeerCredentials
@@ -68,7 +68,7 @@ class Listener:
         if self.family is Family.UNIX:
             # The system goes on telling the name under which it was bound, before it was put in its place.
             return self.address.path or path_text(name), 0
-        return name[0], name[1]
+        return with_zone(name), name[1]
 
     def __str__(self) -> str:
         return f"unix:{self._host}" if self.family is Family.UNIX else format_endpoint(self._host, self._port)
@@ -99,7 +99,7 @@ class Listener:
             return None
         if self.family is Family.UNIX:
             return self._of_unix(descriptor, peer) if own == self._socket.getsockname() else None
-        if own[1] != self._port or self._host not in (own[0], "0.0.0.0", "::"):
+        if own[1] != self._port or self._host not in (with_zone(own), "0.0.0.0", "::"):
             return None
         told = self._calls.look(descriptor, self._asks_for_host, self._features.tcp_info)
         return self._of_tcp(descriptor, peer[0], peer[1], *told)

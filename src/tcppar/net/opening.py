@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from tcppar.errors import SystemRefused
 from tcppar.net import unix_sockets
-from tcppar.net.address import Address
+from tcppar.net.address import Address, split_zone
 from tcppar.net.unix_sockets import UnsafePath
 from tcppar.policy import faults
 
 _NUMBER = re.compile(r"[0-9]{1,6}")
+_LOWEST_FREE_PORT = 1024
 _FIRST_INHERITED = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 
 
@@ -44,6 +45,16 @@ def bind_tcp(host: str, port: int, options: ListenerOptions) -> socket.socket:
     Raises:
         OSError: as bind(2) and listen(2).
     """
+    sock = _bound_tcp(host, port, options)
+    try:
+        sock.listen(options.backlog)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _bound_tcp(host: str, port: int, options: ListenerOptions) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -51,12 +62,19 @@ def bind_tcp(host: str, port: int, options: ListenerOptions) -> socket.socket:
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         set_options(sock, options)
-        sock.bind((host, port))
-        sock.listen(options.backlog)
+        sock.bind(_name(host, port))
     except OSError:
         sock.close()
         raise
     return sock
+
+
+def _name(host: str, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
+    """As bind(2) wants it: of a link-local address with the number of its interface, which Python would drop."""
+    address, interface = split_zone(host)
+    if isinstance(interface, str):
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+    return (address, port, 0, interface) if interface else (address, port)
 
 
 def open_sockets(address: Address, options: ListenerOptions) -> list[socket.socket]:
@@ -83,6 +101,24 @@ def open_sockets(address: Address, options: ListenerOptions) -> list[socket.sock
     return sockets
 
 
+def refusal(address: Address, options: ListenerOptions) -> str | None:
+    """Why the system would not let anybody listen on an address, found out without doing it; None if it would.
+
+    Whoever listens there now is none of the reasons: mostly it is the server that is to be reloaded.
+    """
+    try:
+        if address.path:
+            unix_sockets.refuse_if_unusable(address.path)
+        elif not address.inherited:
+            # A port that needs a right is tried itself; with another one, somebody who begins there just now could be
+            # disturbed.
+            port = address.port if address.port < _LOWEST_FREE_PORT else 0
+            _bound_tcp(address.host or "0.0.0.0", port, options).close()
+    except OSError as error:
+        return None if error.errno == errno.EADDRINUSE else _reason(error, address)
+    return None
+
+
 def _has_ipv6() -> bool:
     try:
         with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
@@ -99,8 +135,10 @@ def _reason(error: OSError, address: Address) -> str:
     if error.errno == errno.EADDRINUSE:
         holders = _holders(address)
         return f"{reason}{': ' + ', '.join(holders) + ' listens there' if holders else ''}"
-    if error.errno == errno.EACCES and 0 < address.port < 1024:
+    if error.errno == errno.EACCES and 0 < address.port < _LOWEST_FREE_PORT:
         return f"{reason}: ports below 1024 need root or CAP_NET_BIND_SERVICE"
+    if error.errno == errno.ENODEV:
+        return f"{reason}: no interface of this machine is called {address.host.partition('%')[2]}"
     if error.errno == errno.EADDRNOTAVAIL:
         return f"{reason}: no interface of this machine has that address"
     return reason

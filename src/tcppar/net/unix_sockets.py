@@ -54,6 +54,20 @@ def bind(path: str, backlog: int) -> socket.socket:
         return sock
 
 
+def refuse_if_unusable(path: str) -> None:
+    """See whether a socket could be made.
+
+    Raises:
+        OSError: as open(2) of its folder; EACCES if nothing may be made there; EEXIST if another kind of file is there.
+        UnsafePath: see `folder_of`.
+    """
+    with folder_of(path) as (folder, name):
+        if (found := _look(folder, name)) is not None and not stat.S_ISSOCK(found.st_mode):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        if not os.access(".", os.W_OK | os.X_OK, dir_fd=folder):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
 def replace(path: str, backlog: int, former: Identity | None) -> socket.socket:
     """A listening socket in the place of `former`, with its rights; clients always find one of the two.
 
