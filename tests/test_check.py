@@ -1,14 +1,19 @@
 """`tcppar check`, as users run it."""
 
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 import tcppar
+from tcppar.config import from_tree
+from tcppar.supervisor import trial
+from tests.conftest import tool, unavailable
+from tests.support import command
 
 
 def check(*words: str | Path, environment: Mapping[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
@@ -35,11 +40,11 @@ def two_services(tmp_path: Path) -> Path:
     file = tmp_path / "two.toml"
     file.write_text("""
         [service.web]
-        listen = ["192.0.2.1:80", "[2001:db8::1]:80"]
+        listen = ["127.0.0.1:7080", "[::1]:7080"]
         command = ["cat", "{remote_ip}"]
 
         [service.local]
-        listen = ["unix:/run/local"]
+        listen = ["unix:/tmp/tcppar-local"]
         command = ["cat"]
         """)
     return file
@@ -79,13 +84,13 @@ def test_nothing_is_listened_on(tmp_path: Path) -> None:
 
 def test_a_client_is_shown_its_verdict_command_and_environment() -> None:
     text = explained(
-        *("192.0.2.1:80", "--max-connections=2", "--when-full=refuse", "--environment=A=b c"),
+        *("127.0.0.1:7080", "--max-connections=2", "--when-full=refuse", "--environment=A=b c"),
         *("--from=198.51.100.7", "--", "printf", "%s says hello\\n", "{remote_ip}"),
     )
-    assert "service printf: a client from 198.51.100.7:50000 to 192.0.2.1:80" in text
+    assert "service printf: a client from 198.51.100.7:50000 to 127.0.0.1:7080" in text
     assert "verdict: gets a process; when 2 connections are open, it is accepted and closed at once" in text
     assert "command: printf '%s says hello\\n' 198.51.100.7\n" in text
-    for line in ("PROTO=TCP", "TCPREMOTEIP=198.51.100.7", "TCPLOCALIP=192.0.2.1", "TCPLOCALPORT=80", "A=b c"):
+    for line in ("PROTO=TCP", "TCPREMOTEIP=198.51.100.7", "TCPLOCALIP=127.0.0.1", "TCPLOCALPORT=7080", "A=b c"):
         assert f"\n  {line}\n" in f"{text}\n"
 
 
@@ -139,13 +144,13 @@ def test_a_control_file_is_shown_as_it_would_be_written() -> None:
 
 def test_a_client_comes_to_the_listener_of_its_family(two_services: Path) -> None:
     text = explained("-c", two_services, "--service=web", "--from=2001:db8::7")
-    assert "service web: a client from [2001:db8::7]:50000 to [2001:db8::1]:80" in text
+    assert "service web: a client from [2001:db8::7]:50000 to [::1]:7080" in text
     assert "command: cat 2001:db8::7\n" in text
 
 
 def test_a_client_of_a_bare_port_may_be_of_either_family() -> None:
-    for ip, local in (("192.0.2.7", "127.0.0.1:80"), ("2001:db8::7", "[::1]:80")):
-        assert f" to {local}\n" in explained(":80", f"--from={ip}", "--", "cat")
+    for ip, local in (("192.0.2.7", "127.0.0.1:7080"), ("2001:db8::7", "[::1]:7080")):
+        assert f" to {local}\n" in explained(":7080", f"--from={ip}", "--", "cat")
 
 
 @pytest.mark.parametrize(
@@ -166,3 +171,63 @@ def test_help_and_version_end_with_0() -> None:
     assert explained("--help").startswith("Usage: ")
     shown = subprocess.run([sys.executable, "-m", "tcppar", "--version"], capture_output=True, text=True, check=True)
     assert tcppar.__version__ in shown.stdout
+
+
+# What the system would refuse at the start.
+
+
+def told_by_check_and_serve(*words: str | Path, wrapper: Sequence[str] = ()) -> str:
+    """Why neither would listen, which both tell alike."""
+    checked, served = (command.run(name, *words, "--", "cat", wrapper=wrapper) for name in ("check", "serve"))
+    assert (checked.returncode, served.returncode) == (100, 111)
+    said = checked.stderr.removeprefix("tcppar: command line: service.cat: ")
+    assert served.stderr == f"tcppar: {said}"
+    return said.removesuffix("\n")
+
+
+def test_an_address_of_another_machine_is_told() -> None:
+    told = "EADDRNOTAVAIL (Cannot assign requested address): no interface of this machine has that address"
+    assert told_by_check_and_serve("192.0.2.1:7000") == f"cannot listen on 192.0.2.1:7000: {told}"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can leave its rights")
+def test_a_low_port_without_the_right_to_it_is_told() -> None:
+    wrapper = [tool("setpriv"), "--bounding-set=-net_bind_service", "--inh-caps=-net_bind_service"]
+    told = told_by_check_and_serve("127.0.0.1:1", wrapper=wrapper)
+    assert told.endswith("ports below 1024 need root or CAP_NET_BIND_SERVICE")
+
+
+def test_a_folder_of_a_socket_that_is_not_there_is_told(tmp_path: Path) -> None:
+    assert "ENOENT" in told_by_check_and_serve(f"unix:{tmp_path}/gone/socket")
+
+
+def test_a_file_that_is_in_the_place_of_a_socket_is_told(tmp_path: Path) -> None:
+    (tmp_path / "socket").write_text("")
+    checked = check(f"unix:{tmp_path}/socket", "--", "cat")
+    assert checked.returncode == 100
+    assert "EEXIST" in checked.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_a_folder_in_which_no_socket_can_be_made_is_told(open_folder: Path) -> None:
+    wrapper = [tool("setpriv"), "--reuid=nobody", "--clear-groups"]
+    if command.run("--version", wrapper=wrapper).returncode != 0:
+        unavailable("nobody cannot read where tcppar is")
+    assert "EACCES" in told_by_check_and_serve(f"unix:{open_folder}/socket", wrapper=wrapper)
+
+
+def test_who_listens_there_now_is_no_mistake(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket(socket.AF_UNIX) as taken_path:
+        taken_path.bind(str(tmp_path / "socket"))
+        taken_path.listen()
+        places = [f"127.0.0.1:{taken.getsockname()[1]}", f"unix:{tmp_path}/socket"]
+        assert explained(*places, "--", "cat") == "command line: no mistakes, services: cat\n"
+        assert (tmp_path / "socket").is_socket()
+
+
+def test_a_handler_that_is_never_loaded_keeps_no_check_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "_PATIENCE", 0.2)
+    (tmp_path / "endless.py").write_text("import signal\nwhile True:\n    signal.pause()\n")
+    tree = {"service": {"one": {"listen": ["127.0.0.1:0"], "handler": f"{tmp_path}/endless.py:handle"}}}
+    [service] = from_tree(tree, "tree").services.values()
+    assert list(trial.refusals(service)) == ["its spawner was not ready within 0.2 s"]

@@ -1,10 +1,12 @@
 """The configuration: every setting by file and by flag, and every mistake told at once."""
 
+import datetime
 import grp
 import json
 import os
 import pwd
 import re
+import socket
 from collections.abc import Mapping
 from enum import EnumType
 from pathlib import Path
@@ -35,9 +37,11 @@ POOL: Plain = HANDLER | {"mode": "pool"}
 
 def toml(value: object) -> str:
     """A value in TOML, where texts, numbers and lists are written as in JSON."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(toml, value))}]"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{json.dumps(key)} = {toml(entry)}" for key, entry in value.items()) + "}"
-    return json.dumps(value)
+    return value.isoformat() if isinstance(value, datetime.date) else json.dumps(value)
 
 
 def lines(table: Mapping[str, object]) -> str:
@@ -155,7 +159,7 @@ def test_a_flag_of_the_server_wins_over_the_file(tmp_path: Path) -> None:
 
 
 def test_a_file_may_have_several_services(tmp_path: Path) -> None:
-    read = load_text(tmp_path, f"[service.a]\n{lines(SOUND)}[service.b]\n{lines(SOUND)}umask = 0o027\n")
+    read = load_text(tmp_path, f'[service.a]\n{lines(SOUND)}[service.b]\n{lines(SOUND)}umask = "27"\n')
     assert list(read.services) == ["a", "b"]
     assert read.services["b"].settings.umask == FileMode("0027")
 
@@ -164,9 +168,12 @@ def test_a_file_may_have_several_services(tmp_path: Path) -> None:
 
 MISTAKES: list[tuple[str, Plain, str]] = [
     ("listen", {"listen": []}, "missing: expected at least one address"),
-    ("listen", {"listen": "127.0.0.1:80"}, "'127.0.0.1:80': expected array, got str"),
+    ("listen", {"listen": ["[fe80::1]:80"]}, "a link-local address needs an interface, as in [fe80::1%eth0]"),
+    ("listen", {"listen": ["[fe80::1%tcppar9]:80"]}, "this machine has no interface tcppar9"),
+    ("listen", {"listen": ["[fe80::1%99999]:80"]}, "this machine has no interface 99999"),
+    ("listen", {"listen": "127.0.0.1:80"}, "'127.0.0.1:80': expected a list of addresses: [\"127.0.0.1:80\"]"),
     ("listen", {"listen": ["localhost:80"]}, "'localhost' is not a numeric address; expected IP:PORT"),
-    ("command", {"command": "cat"}, "'cat': expected array, got str"),
+    ("command", {"command": "cat -u"}, '\'cat -u\': expected a list of strings: ["cat", "-u"]'),
     ("command", {"command": []}, "missing: expected a program and its arguments, or a handler"),
     ("command", {"command": ["/no/such/program"]}, "'/no/such/program': no such program, or it may not be executed"),
     ("command", {"command": ["no-such-program"]}, "'no-such-program': no such program, or it may not be executed"),
@@ -180,11 +187,11 @@ MISTAKES: list[tuple[str, Plain, str]] = [
     ("handler", HANDLER | {"handler": "2orders:handle"}, "'2orders:handle': expected \"module:name\""),
     ("handler", HANDLER | {"handler": "orders:handle()"}, "'orders:handle()': expected \"module:name\""),
     ("handler", HANDLER | {"handler": "shop/orders:handle"}, "'shop/orders:handle': expected \"module:name\""),
-    ("handler", HANDLER | {"handler": 3}, "3: expected str"),
+    ("handler", HANDLER | {"handler": 3}, '3: expected a string, in quotes: "3"'),
     ("command", {"handler": "orders:handle"}, "is for a program; a handler gets a Connection"),
     ("control_file", HANDLER | {"control_file": "x"}, "is for a program; a handler gets a Connection"),
     ("argv0", HANDLER | {"argv0": "x"}, "is for a program; a handler gets a Connection"),
-    ("log_starts", {"log_starts": "yes"}, "'yes': expected bool, got str"),
+    ("log_starts", {"log_starts": "yes"}, "'yes': expected true or false"),
     ("descriptors", HANDLER | {"descriptors": "listen-fds"}, "is for a program; a handler gets a Connection"),
     ("mode", HANDLER | {"mode": "thread"}, "'thread': expected one of fork, pool"),
     ("mode", {"mode": "pool"}, "is for a handler, and there is none"),
@@ -192,54 +199,71 @@ MISTAKES: list[tuple[str, Plain, str]] = [
     ("workers", POOL | {"workers": 0}, "0 are no bounds"),
     ("workers", HANDLER | {"workers": 2}, 'is for mode = "pool"'),
     ("workers", {"workers": 2}, "is for a handler, and there is none"),
-    ("connections_per_worker", POOL | {"connections_per_worker": 0}, "0: expected int >= 1"),
+    ("connections_per_worker", POOL | {"connections_per_worker": 0}, "0: expected a whole number from 1 to "),
     ("connections_per_worker", HANDLER | {"connections_per_worker": 9}, 'is for mode = "pool"'),
     ("worker_memory", POOL | {"worker_memory": "much"}, "'much' is no limit: expected a number"),
     ("worker_memory", HANDLER | {"worker_memory": "1G"}, 'is for mode = "pool"'),
-    ("preload", HANDLER | {"preload": "json"}, "'json': expected array, got str"),
+    ("preload", HANDLER | {"preload": "json"}, "'json': expected a list of strings: [\"json\"]"),
     ("preload", {"preload": ["json"]}, "is for a handler, and there is none"),
-    ("backlog", {"backlog": 0}, "0: expected int >= 1"),
-    ("backlog", {"backlog": 2**31}, "2147483648: expected int <= 2147483647"),
-    ("max_connections", {"max_connections": "many"}, "'many': expected int, got str"),
+    ("backlog", {"backlog": 0}, "0: expected a whole number from 1 to "),
+    ("backlog", {"backlog": 2**31}, "2147483648: expected a whole number from 1 to 2147483647"),
+    (
+        "max_connections",
+        {"max_connections": "many"},
+        "'many': expected a whole number from 1 to 2147483647",
+    ),
     ("listen", {"listen": ["127.0.0.1:80", "unix:/" + 107 * "a"]}, "entry 2: 'unix:/aaa"),
-    ("command", {"command": ["cat", 3]}, "entry 2: 3: expected a text"),
+    ("command", {"command": ["cat", 3]}, 'entry 2: 3: expected a string, in quotes: "3"'),
+    ("max_connections", {"max_connections": "5"}, "'5': expected a whole number from 1 to 2147483647, without quotes"),
+    ("nodelay", {"nodelay": "true"}, "'true': expected true or false, without quotes"),
+    ("user", {"user": 1000}, '1000: expected a string, in quotes: "1000"'),
+    ("user", {"user": datetime.date(2026, 1, 31)}, "2026-01-31: expected a string"),
+    ("group", {"group": {"name": ["x", True]}}, "{name = ['x', true]}: expected a string"),
+    ("backlog", {"backlog": []}, "[]: expected a whole number from 1 to 2147483647"),
+    ("rlimits", {"rlimits": ["nofile"]}, "['nofile']: expected a table of names and limits"),
+    ("rlimits.nofile", {"rlimits": {"nofile": [1, 2]}}, "[1, 2]: expected a number, a size such as"),
+    ("environment", {"environment": "A=B"}, "'A=B': expected a table of names and strings"),
+    ("workers", POOL | {"workers": False}, 'false: expected one number, or two such as "2-16"'),
+    ("listen", {"listen": [7000]}, 'entry 1: 7000: expected an address, in quotes: "7000"'),
+    ("listen", {"listen": [True]}, "entry 1: true: expected an address"),
     ("user", {"user": ""}, "'': no such user on this system"),
     ("drain_timeout", {"drain_timeout": 1e30}, "1e+30 is no duration: expected 0 or more, and no more than 100 years"),
     ("rlimits.as", {"rlimits": {"as": "99999999999G"}}, "'99999999999G' is no limit: expected a number"),
     ("when_full", {"when_full": "later"}, "'later': expected one of wait, refuse"),
     ("hand_over_timeout", {"hand_over_timeout": "soon"}, "'soon' is no duration: expected seconds"),
-    ("strikes", {"strikes": -1}, "-1: expected int >= 0"),
+    ("strikes", {"strikes": -1}, "-1: expected a whole number from 0 to "),
     ("max_lifetime", {"max_lifetime": -1}, "-1 is no duration: expected 0 or more"),
     ("idle_timeout", {"idle_timeout": "-1s"}, "'-1s' is no duration: expected seconds"),
     ("idle_timeout", {"idle_timeout": 9, "listen": ["unix:/a"]}, "is for TCP, and unix:/a is none"),
     ("end_when_client_gone", {"end_when_client_gone": "never"}, "'never' is no duration: expected seconds"),
     ("end_when_client_gone", {"end_when_client_gone": 9, "listen": ["unix:/a"]}, "is for TCP, and unix:/a is none"),
-    ("linger", {"linger": True}, "True is no duration: expected seconds"),
-    ("drain_timeout", {"drain_timeout": [30]}, "[30] is no duration: expected seconds"),
-    ("kill_timeout", {"kill_timeout": True}, "True is no duration: expected seconds"),
+    ("linger", {"linger": True}, "true: expected a duration: a number of seconds, or a string such as"),
+    ("drain_timeout", {"drain_timeout": [30]}, "[30]: expected a duration: a number of seconds, or a string such as"),
+    ("kill_timeout", {"kill_timeout": True}, "true: expected a duration: a number of seconds, or a string such as"),
     ("user", {"user": "nobody-of-this-name"}, "'nobody-of-this-name': no such user on this system"),
     ("user", {"user": "4000000000"}, "'4000000000': no such user on this system"),
     ("user", {"user": "²"}, "'²': no such user on this system"),
     ("group", {"group": "no-group-of-this-name"}, "'no-group-of-this-name': no such group on this system"),
     ("umask", {"umask": "rwx"}, "'rwx' is no file mode: expected octal digits"),
+    ("umask", {"umask": 27}, '27 is no file mode: expected octal digits in quotes, like "0027"'),
     ("directory", {"directory": "/no/such/directory"}, "'/no/such/directory': no such directory"),
-    ("nice", {"nice": 20}, "20: expected int <= 19"),
-    ("oom_score_adj", {"oom_score_adj": 1001}, "1001: expected int <= 1000"),
+    ("nice", {"nice": 20}, "20: expected a whole number from -20 to 19"),
+    ("oom_score_adj", {"oom_score_adj": 1001}, "1001: expected a whole number from -1000 to 1000"),
     ("rlimits.nofiles", {"rlimits": {"nofiles": 64}}, "unknown limit: expected one of as, core, cpu"),
     ("rlimits.nofile", {"rlimits": {"nofile": "many"}}, "'many' is no limit: expected a number"),
     ("rlimits.nofile", {"rlimits": {"nofile": "9:4"}}, "'9:4' is no limit: expected the soft limit first"),
-    ("environment.A", {"environment": {"A": 1}}, "1: expected a text"),
+    ("environment.A", {"environment": {"A": 1}}, '1: expected a string, in quotes: "1"'),
     ("environment.A=B", {"environment": {"A=B": "x"}}, "not a name for a variable"),
-    ("keep_environment", {"keep_environment": "LANG"}, "'LANG': expected array, got str"),
+    ("keep_environment", {"keep_environment": "LANG"}, "'LANG': expected a list of strings: [\"LANG\"]"),
     ("keep_environment", {"keep_environment": ["LANG"]}, "is for clear_environment = true"),
-    ("clear_environment", {"clear_environment": "yes"}, "'yes': expected bool, got str"),
+    ("clear_environment", {"clear_environment": "yes"}, "'yes': expected true or false"),
     ("stderr", {"stderr": "client"}, "'client': expected one of log, inherit, null"),
     ("descriptors", {"descriptors": 3}, "3: expected one of stdio, listen-fds"),
     ("control_file", {"control_file": "{conection_id}"}, "unknown placeholder; did you mean {connection_id}?"),
-    ("keepalive", {"keepalive": 1}, "1: expected bool, got int"),
-    ("nodelay", {"nodelay": "on"}, "'on': expected bool, got str"),
-    ("spawners", {"spawners": 0}, "0: expected int >= 1"),
-    ("connections_per_spawner", {"connections_per_spawner": 1.5}, "1.5: expected int, got float"),
+    ("keepalive", {"keepalive": 1}, "1: expected true or false"),
+    ("nodelay", {"nodelay": "on"}, "'on': expected true or false"),
+    ("spawners", {"spawners": 0}, "0: expected a whole number from 1 to "),
+    ("connections_per_spawner", {"connections_per_spawner": 1.5}, "1.5: expected a whole number from 1 to "),
 ]
 
 
@@ -326,8 +350,8 @@ def test_mistakes_in_all_services_and_of_the_server_are_told_at_once(tmp_path: P
         )
     assert mistakes_of(error, tmp_path) == [
         "log_format: 'xml': expected one of text, json",
-        "service.a.nice: 20: expected int <= 19",
-        "service.b.nice: 21: expected int <= 19",
+        "service.a.nice: 20: expected a whole number from -20 to 19",
+        "service.b.nice: 21: expected a whole number from -20 to 19",
     ]
 
 
@@ -373,6 +397,79 @@ def test_an_unknown_setting_that_is_near_to_none_is_told_without_a_guess(tmp_pat
     assert mistakes_of(error, tmp_path) == ["service.web.zzz: unknown setting"]
 
 
+@pytest.mark.parametrize("name", SERVICE_SETTINGS)
+def test_a_setting_of_a_service_at_the_top_is_told_with_where_it_belongs(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        load(tmp_path, SOUND, {name: 1})
+    place = "put it in a table [service.NAME]"
+    assert mistakes_of(error, tmp_path) == [f"{name}: this is a service setting: {place}"]
+
+
+@pytest.mark.parametrize("name", SERVER_SETTINGS)
+def test_a_setting_of_the_server_in_a_service_is_told_with_where_it_belongs(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        load(tmp_path, SOUND | {name: 1})
+    place = "put it at the top of the file, before any table"
+    assert mistakes_of(error, tmp_path) == [f"service.web.{name}: this is a server setting: {place}"]
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("max_conections", "unknown setting; did you mean max_connections, in a table [service.NAME]?"),
+        ("tls_cert", "unknown setting"),
+        ("port", "unknown setting"),
+    ],
+)
+def test_a_key_at_the_top_is_near_to_what_stands_elsewhere_or_to_nothing(key: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        load(tmp_path, SOUND, {key: 1})
+    assert mistakes_of(error, tmp_path) == [f"{key}: {told}"]
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ("max_conn", "unknown setting; did you mean max_connections?"),
+        ("logformat", "unknown setting; did you mean log_format, at the top of the file, before any table?"),
+        ("tls_cert", "unknown setting"),
+        ("log_form", "unknown setting; did you mean log_format, at the top of the file, before any table?"),
+    ],
+)
+def test_a_key_of_a_service_is_near_to_what_was_meant_or_to_nothing(key: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        load(tmp_path, SOUND | {key: 1})
+    assert mistakes_of(error, tmp_path) == [f"service.web.{key}: {told}"]
+
+
+@pytest.mark.parametrize(
+    ("table", "entry"),
+    [("environment", "max_connections = 5"), ("rlimits", "umask = '27'"), ("rlimits", "nodelay = true")],
+)
+def test_a_setting_that_stands_below_the_line_of_a_table_is_told(table: str, entry: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        load_text(tmp_path, f"[service.web]\n{lines(SOUND)}[service.web.{table}]\n{entry}\n")
+    place = f"put it above the line [service.NAME.{table}]"
+    name = entry.partition(" ")[0]
+    assert mistakes_of(error, tmp_path) == [f"service.web.{table}.{name}: this is a service setting: {place}"]
+
+
+def test_what_a_table_may_have_is_no_stray(tmp_path: Path) -> None:
+    text = f"[service.web]\n{lines(SOUND)}[service.web.environment]\nuser = 'x'\n[service.web.rlimits]\nnice = 0\n"
+    settings = load_text(tmp_path, text).services["web"].settings
+    assert settings.environment == {"user": "x"}
+    assert list(settings.rlimits) == ["nice"]
+
+
+@pytest.mark.parametrize(("table", "key"), [("web", "web"), ("services.web", "services"), ("server", "server")])
+def test_a_table_that_is_no_services_is_told_with_what_it_should_be(table: str, key: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        load_text(tmp_path, f"[{table}]\n{lines(SOUND)}")
+    mistake, no_service = mistakes_of(error, tmp_path)
+    assert mistake == f"{key}: unknown table: expected [service.{table.removeprefix('services.')}]"
+    assert no_service == "no service: expected at least one table [service.NAME]"
+
+
 @pytest.mark.parametrize("name", ["", "a b", "../a", "a\n", "é"])
 def test_the_name_of_a_service_is_a_plain_word(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as error:
@@ -413,6 +510,64 @@ def test_an_address_may_be_listened_on_once(first: str, second: str, tmp_path: P
     assert mistakes_of(error, tmp_path) == [f"service.b.listen: {Address(first)} is already listened on by service.a"]
 
 
+OVERLAPPING = [
+    ("0.0.0.0:80", "127.0.0.1:80"),
+    (":80", "127.0.0.1:80"),
+    (":80", "0.0.0.0:80"),
+    (":80", "[::]:80"),
+    (":80", "[::1]:80"),
+    ("[::]:80", "[::1]:80"),
+    ("[::]:80", "[fe80::1%lo]:80"),
+    ("0.0.0.0:80", "[::ffff:127.0.0.1]:80"),
+    ("inherited", "inherited:web"),
+    ("unix:/usr/./web", "unix:/usr/lib/../web"),
+    ("unix:web", "unix:./web"),
+]
+
+
+@pytest.mark.parametrize("swapped", [False, True], ids=["", "swapped"])
+@pytest.mark.parametrize(("first", "second"), OVERLAPPING, ids=" ".join)
+def test_addresses_that_overlap_are_told_with_each_other(
+    first: str, second: str, swapped: bool, tmp_path: Path
+) -> None:
+    places = [second, first] if swapped else [first, second]
+    services = [f"[service.{name}]\n{lines(SOUND | {'listen': [at]})}" for name, at in zip("ab", places, strict=True)]
+    with pytest.raises(ConfigurationError) as error:
+        load_text(tmp_path, "".join(services))
+    told = f"{Address(places[1])} overlaps with {Address(places[0])} of service.a"
+    assert mistakes_of(error, tmp_path) == [f"service.b.listen: {told}"]
+
+
+def test_the_same_interface_by_name_and_by_number_is_the_same(tmp_path: Path) -> None:
+    number = socket.if_nametoindex("lo")
+    with pytest.raises(ConfigurationError, match="overlaps with"):
+        load(tmp_path, SOUND | {"listen": ["[fe80::1%lo]:80", f"[fe80::1%{number}]:80"]})
+
+
+@pytest.mark.parametrize(
+    "listen",
+    [
+        ["127.0.0.1:80", "127.0.0.2:80", "[::1]:80"],
+        ["0.0.0.0:80", "[::]:80"],
+        ["0.0.0.0:80", "[::1]:80"],
+        [":80", "127.0.0.1:81"],
+        [":0", "127.0.0.1:0", "0.0.0.0:0"],
+        ["inherited:web", "inherited:mail"],
+        ["unix:/run/a/web", "unix:/run/b/web"],
+    ],
+    ids=" ".join,
+)
+def test_addresses_that_do_not_overlap_may_stand_together(listen: list[str], tmp_path: Path) -> None:
+    assert [*load(tmp_path, SOUND | {"listen": listen}).services["web"].settings.listen] == listen
+
+
+def test_a_socket_in_a_folder_with_two_names_is_one(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "link").symlink_to("run")
+    with pytest.raises(ConfigurationError, match="overlaps with"):
+        load(tmp_path, SOUND | {"listen": [f"unix:{tmp_path}/run/web", f"unix:{tmp_path}/link/web"]})
+
+
 @pytest.mark.parametrize("twice", ["127.0.0.1:80", "127.0.0.1:0", ":0"])
 def test_an_address_may_stand_once_in_a_list(twice: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as error:
@@ -439,18 +594,53 @@ def test_a_syntax_error_is_told_with_the_file_and_the_line(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("user = nobody", 'line 2, column 8): nobody: put the string in quotes: "nobody"'),
+        ("command = [cat, -u]", 'cat: put the string in quotes: "cat"'),
+        ('command = ["a = b", cat] # "x"', 'cat: put the string in quotes: "cat"'),
+        ("command = [\n  cat,\n]", 'cat: put the string in quotes: "cat"'),
+        ("listen = 127.0.0.1:80", '127.0.0.1:80: put the string in quotes: "127.0.0.1:80"'),
+        ("listen = [127.0.0.1:80]", '127.0.0.1:80: put the string in quotes: "127.0.0.1:80"'),
+        ("max_lifetime = 30s", '30s: put the string in quotes: "30s"'),
+        ("umask = 0027", '0027: put the string in quotes: "0027"'),
+        ("directory = /srv/app", '/srv/app: put the string in quotes: "/srv/app"'),
+        ("environment = { A = b }", 'b: put the string in quotes: "b"'),
+        ("rlimits = { nofile = 64, as = 64M }", '64M: put the string in quotes: "64M"'),
+        ("keepalive = True", "True: expected true"),
+        ("keepalive = no", "no: expected false"),
+        ("user: nobody", "Expected '=' after a key in a key/value pair (at line 2, column 5)"),
+        ("nice =", "Invalid value (at line 2, column 7)"),
+        ("nice = 1\nnice = 2", "A key stands twice (at line 3, column 9)"),
+        ("[service.web]\nnice = 3", "Cannot declare [service.web] twice (at line 2, column 13)"),
+    ],
+)
+def test_what_is_no_toml_is_told_with_what_was_meant(line: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        load_text(tmp_path, f"[service.web]\n{line}\n")
+    [mistake] = mistakes_of(error, tmp_path)
+    assert mistake.startswith("is not TOML: ")
+    assert mistake.endswith(told)
+
+
+@pytest.mark.parametrize(
     ("text", "told"),
     [
         ("", "no service: expected at least one table [service.NAME]"),
-        ("service = 3", "no service: expected at least one table [service.NAME]"),
+        ("service = 3", "service: 3: expected tables [service.NAME]"),
         ("[service]", "no service: expected at least one table [service.NAME]"),
-        ("[service]\nweb = 3", "service.web: expected a table, not 3"),
+        ("[service]\nweb = 3", "service.web: expected a table [service.web], not 3"),
+        ("[[service.web]]\nnice = 3", "service.web: expected a table [service.web], not [{nice = 3}]"),
     ],
 )
 def test_a_file_without_a_service_is_a_mistake(text: str, told: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as error:
         load_text(tmp_path, text)
     assert mistakes_of(error, tmp_path) == [told]
+
+
+def test_a_mark_of_unicode_at_the_beginning_is_nothing(tmp_path: Path) -> None:
+    assert list(load_text(tmp_path, f"\ufeff[service.web]\n{lines(SOUND)}").services) == ["web"]
 
 
 def test_a_number_of_more_digits_than_are_read_is_told(tmp_path: Path) -> None:
@@ -477,7 +667,7 @@ def test_a_file_of_another_encoding_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--max-connections=0"], "max_connections: 0: expected int >= 1"),
+        (["--max-connections=0"], "max_connections: 0: expected a whole number from 1"),
         (["--max-lifetime=soon"], "max_lifetime: 'soon' is no duration: expected seconds"),
         (["--when-full=later"], "when_full: 'later': expected one of wait, refuse"),
         (["--log-format=xml"], "log_format: 'xml': expected one of text, json"),

@@ -69,7 +69,9 @@ def test_a_limit_that_no_child_could_set_is_refused() -> None:
 
 def test_a_pool_needs_more(serve: Serve) -> None:
     pool = ["--handler", f"{HERE}/handlers/echoing.py:handle", "--mode", "pool", "--workers", "100"]
-    assert "limit for open files is 100" in command.run("serve", "127.0.0.1:0", *pool, preexec_fn=limited(100)).stderr
+    for name in ("serve", "check"):
+        outcome = command.run(name, "127.0.0.1:0", *pool, preexec_fn=limited(100))
+        assert "limit for open files is 100" in outcome.stderr
 
 
 @pytest.mark.parametrize("arguments", [["--", "cat"], ["--handler", f"{HERE}/handlers/echoing.py:handle"]])

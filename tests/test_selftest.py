@@ -50,9 +50,9 @@ def test_on_this_machine_nothing_is_lost() -> None:
 
 
 @pytest.mark.usefixtures("many_descriptors")
-def test_what_is_lost_is_told_and_is_a_failure(tmp_path: Path) -> None:
-    (tmp_path / "sh").symlink_to(shutil.which("sh") or "")  # and no `cat`: the program cannot answer
-    done = run("--only", "load", "--json", environment={"PATH": str(tmp_path)})
+def test_what_is_lost_is_told_and_is_a_failure(open_folder: Path) -> None:
+    (open_folder / "sh").symlink_to(shutil.which("sh") or "")  # and no `cat`: the program cannot answer
+    done = run("--only", "load", "--json", environment={"PATH": str(open_folder)})
     assert done.returncode == 1
     answer = json.loads(done.stdout)
     assert answer["passed"] is False

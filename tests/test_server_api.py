@@ -217,7 +217,7 @@ def test_the_command_reads_back_the_settings_that_were_given() -> None:
                     for name, value in MANY_SETTINGS.items()
                     if name not in ("log_format", "reload")
                 }
-                | {"listen": listen}
+                | {"listen": listen, "umask": "0027"}
             },
         },
         "wanted",
@@ -236,8 +236,8 @@ def test_every_mistake_of_the_settings_is_told_at_once_by_their_names() -> None:
     assert set(refusal.value.mistakes) == {
         "settings: log_formt: unknown setting; did you mean log_format?",
         "settings: max_conections: unknown setting; did you mean max_connections?",
-        'settings: max_lifetime: \'10 min\' is no duration: expected seconds, or a text like "30s", "250ms", '
-        '"5m", "12h"',
+        'settings: max_lifetime: \'10 min\' is no duration: expected seconds, or a string like "30s", "250ms", '
+        '"5m", "1h30m"',
     }
 
 

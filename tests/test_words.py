@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tcppar import config, config_file
-from tcppar.config import Config, child_plan, from_text, from_tree
+from tcppar.config import Config, child_plan, from_tree
+from tcppar.conversion import from_text
 from tcppar.errors import ConfigurationError
 from tcppar.records import ChildPlan
 from tcppar.settings import ServerSettings, ServiceSettings
@@ -209,7 +210,7 @@ def test_a_reload_of_whatever_stands_there_leaves_the_server_as_it_is(serve: Ser
     assert_survives(server, 8, "it is not a regular file")
     file.unlink()
     file.mkdir()
-    assert_survives(server, 9, "it is not a regular file")
+    assert_survives(server, 9, "this folder has 0 files *.toml")
     assert server.stop() == 0
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -349,7 +350,9 @@ def test_who_cannot_load_says_why() -> None:
 
 def test_who_cannot_enter_says_why() -> None:
     spawner = Spawner(directory="/nowhere")
-    assert spawner.report() == Refused("directory: No such file or directory")
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    told = f"directory: '/nowhere': user {user} cannot enter it: No such file or directory"
+    assert spawner.report() == Refused(told)
     assert spawner.close() == 1
 
 

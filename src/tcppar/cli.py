@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 import tcppar
-from tcppar import flags
+from tcppar import flags, needs
+from tcppar.command_words import Command, CommandAfterDashes, File
 from tcppar.config import Config
 from tcppar.errors import ConfigurationError, ExitCode, SystemRefused, TcpparError, as_refusal
 from tcppar.net import notify, platform
@@ -19,18 +20,6 @@ from tcppar.observe.check import choose, explain
 from tcppar.starting import Starting
 from tcppar.supervisor import trial, upgrade
 from tcppar.upgrading import RunningServer
-
-
-class _CommandAfterDashes(click.Command):
-    """A command whose words after `--` are a program and its arguments, never options of ours."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        own, program = args, list[str]()
-        if "--" in args:
-            at = args.index("--")
-            own, program = args[:at], args[at + 1 :]
-        ctx.obj = program
-        return super().parse_args(ctx, own)
 
 
 @click.group(help="Give every TCP connection a process of its own.")
@@ -46,14 +35,14 @@ def _service_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @cli.command(
-    cls=_CommandAfterDashes,
+    cls=CommandAfterDashes,
     options_metavar="[OPTIONS]",
     short_help="Serve a program, or all services of a file.",
     epilog="Exit codes: 0 after it was asked to stop, 100 for a mistake in the command line or the configuration, "
     "111 if the system refuses something at the start.",
 )
 @click.argument("addresses", metavar="[ADDRESS]... -- PROGRAM [ARGUMENT]...", nargs=-1)
-@click.option("-c", "--config", "file", type=click.Path(path_type=Path), help="Read services from a TOML file.")
+@click.option("-c", "--config", "file", type=File(), help=flags.FILE_HELP)
 @click.option(
     "--ready-fd",
     type=int,
@@ -131,9 +120,9 @@ def _keep_to_ourselves(option: str, descriptor: int | None) -> None:
         raise ConfigurationError([f"command line: {option}: descriptor {descriptor} is not open"]) from None
 
 
-@cli.command(cls=_CommandAfterDashes, short_help="Find the mistakes in a configuration; show what a client would get.")
+@cli.command(cls=CommandAfterDashes, short_help="Find the mistakes in a configuration; show what a client would get.")
 @click.argument("addresses", metavar="[ADDRESS]... -- PROGRAM [ARGUMENT]...", nargs=-1)
-@click.option("-c", "--config", "file", type=click.Path(path_type=Path), help="Read services from a TOML file.")
+@click.option("-c", "--config", "file", type=File(), help=flags.FILE_HELP)
 @click.option("--from", "client", metavar="IP", help="Show what would happen to a client from this address.")
 @click.option("--service", metavar="NAME", help="The service that the client connects to, if there are several.")
 @_service_options
@@ -147,11 +136,12 @@ def check(
     service: str | None,
     **given: Any,
 ) -> None:
-    """Check a configuration without serving it, and list all of its mistakes. Handlers are loaded, in a separate
-    process.
+    """Check a configuration without serving it, and list all of its mistakes. Each service's spawner is started: it
+    loads a handler, and sees as the service's user whether a program can be run.
     """
     config = flags.read(file, addresses, ctx.obj, given)
-    _try_handlers(config, str(file or "command line"))
+    _try_services(config, str(file or "command line"))
+    needs.refuse_if_short(config)
     if service is not None:
         choose(config, service)
     if client is None:
@@ -160,7 +150,7 @@ def check(
         _say(explain(config, client, service, os.environ))
 
 
-@cli.command("upgrade", short_help="Replace a running server with the installed version.")
+@cli.command("upgrade", cls=Command, short_help="Replace a running server with the installed version.")
 @click.argument("pid", type=int)
 @click.option(
     "--timeout", type=float, default=35.0, show_default=True, metavar="SECONDS", help="How long the upgrade may take."
@@ -178,6 +168,7 @@ def upgrade_command(pid: int, timeout: float) -> None:
 
 
 @cli.command(
+    cls=Command,
     short_help="Test on this machine whether clients are lost when parts fail.",
     epilog="Exit codes: 0 if nothing is lost, 1 if something is, 111 if the server does not start.",
 )
@@ -204,12 +195,12 @@ def selftest(seconds: float, only: tuple[str, ...], as_json: bool) -> None:
         sys.exit(1)
 
 
-def _try_handlers(config: Config, where: str) -> None:
-    """Load every handler, in a process of its own as the server would: what fails there is a mistake too."""
+def _try_services(config: Config, where: str) -> None:
+    """Let each service's spawner begin, as in a server: what it refuses, or the system, is a mistake too."""
     mistakes = [
         f"{where}: service.{service.name}: {reason}"
         for service in config.services.values()
-        if service.settings.handler is not None and (reason := trial.refusal(service)) is not None
+        for reason in trial.refusals(service)
     ]
     if mistakes:
         raise ConfigurationError(mistakes)

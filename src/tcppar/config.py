@@ -1,28 +1,24 @@
 """Reading the configuration: a file's or flags' plain data become typed settings, and every mistake is told at once."""
 
-import difflib
 import grp
 import os
 import pwd
 import re
 from collections.abc import Callable, Mapping
-from enum import Enum
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from tcppar import feasibility, import_path
+from tcppar import feasibility, import_path, programs, unknown_settings
 from tcppar.child import contract
+from tcppar.conversion import convert
 from tcppar.errors import LONGEST_SHOWN, ConfigurationError, shown
-from tcppar.net.address import Address
-from tcppar.quantities import UNLIMITED, Bounds, Duration, FileMode, Limit, ResourceLimit, Text
+from tcppar.net import overlap
+from tcppar.quantities import UNLIMITED, Text
 from tcppar.records import ChildPlan, HandlerPlan, Identity, StderrMode
 from tcppar.settings import ServerSettings, ServiceSettings
 
-Settings = TypeVar("Settings", bound=Struct)
-
-_WRITTEN_AS_TEXT = (Address, Bounds, Duration, FileMode, Limit, ResourceLimit, Text)
 # A service's name stands in file names, in lines of the log, and in the books, where it has a place of fixed size.
 LONGEST_NAME = 64
 _PLAIN_WORD = re.compile(rf"[A-Za-z0-9_.-]{{1,{LONGEST_NAME}}}")
@@ -56,41 +52,93 @@ def from_tree(tree: Mapping[str, Any], where: str) -> Config:
     Raises:
         ConfigurationError: with every mistake.
     """
-    mistakes: list[str] = []
-    own = {key: value for key, value in tree.items() if key != "service"}
-    server = _read(ServerSettings, own, f"{where}: ", mistakes, also=["service"])
-    tables = tree.get("service", {})
-    services: dict[str, ServiceConfig] = {}
-    if not isinstance(tables, dict) or not tables:
-        mistakes.append(f"{where}: no service: expected at least one table [service.NAME]")
-        tables = {}
-    for name, table in tables.items():
-        prefix = f"{where}: service.{name}"
-        if not _PLAIN_WORD.fullmatch(name):
-            expected = f"expected a plain word as the name (letters, digits, _ . -), of {LONGEST_NAME} at the most"
-            mistakes.append(f"{where}: service: {shown(name)}: {expected}")
-            continue
-        if not isinstance(table, dict):
-            mistakes.append(f"{prefix}: expected a table, not {shown(table)}")
-            continue
-        before = len(mistakes)
-        settings = _read(ServiceSettings, table, f"{prefix}.", mistakes)
-        identity = _identity(settings, f"{prefix}.", mistakes)
-        mistakes.extend(feasibility.impossible(settings, prefix, table))
-        if len(mistakes) == before:
-            services[name] = ServiceConfig(name, settings, identity)
-    listens = {name: service.settings.listen for name, service in services.items()}
-    mistakes.extend(feasibility.listened_twice(listens, where))
-    config = Config(server, services)
+    return from_trees({where: tree}, where)
+
+
+def from_trees(trees: Mapping[str, Mapping[str, Any]], together: str) -> Config:
+    """Make one configuration of several files.
+
+    Args:
+        trees: of each what `from_tree` takes, by what its mistakes are told of.
+        together: what mistakes of none of them are told of: the folder.
+
+    Raises:
+        ConfigurationError: with every mistake.
+    """
+    joined = _Joined()
+    for where, tree in trees.items():
+        joined.add(tree, where)
+    mistakes = joined.mistakes
+    if not joined.has_service:
+        mistakes.append(f"{together}: no service: expected at least one table [service.NAME]")
+    mistakes.extend(
+        f"{joined.place_of[f'service.{name}']}: service.{name}.listen: {mistake}"
+        for name, mistake in overlap.between(
+            {name: service.settings.listen for name, service in joined.services.items()}
+        )
+    )
+    config = Config(ServerSettings(**joined.server), joined.services)
     if not mistakes and (size := len(encoded(config))) > LARGEST_CONFIG:
-        mistakes.append(f"{where}: is too large to be kept: {size} bytes, and {LARGEST_CONFIG} are the most")
+        mistakes.append(f"{together}: is too large to be kept: {size} bytes, and {LARGEST_CONFIG} are the most")
     if mistakes:
         raise ConfigurationError(_bounded(mistakes))
     return config
 
 
+class _Joined:
+    """What the files have said so far.
+
+    Attributes:
+        has_service: whether any had a table of a service, be it mistaken.
+        place_of: where each service, and each of the server's settings, was found.
+    """
+
+    def __init__(self) -> None:
+        self.mistakes: list[str] = []
+        self.server: dict[str, Any] = {}
+        self.services: dict[str, ServiceConfig] = {}
+        self.place_of: dict[str, str] = {}
+        self.has_service = False
+
+    def add(self, tree: Mapping[str, Any], where: str) -> None:
+        own = {key: value for key, value in tree.items() if key != "service"}
+        for key, value in _values(ServerSettings, own, f"{where}: ", self.mistakes).items():
+            if self._is_new(key, where):
+                self.server[key] = value
+        tables = tree.get("service", {})
+        if not isinstance(tables, dict):
+            self.mistakes.append(f"{where}: service: {shown(tables)}: expected tables [service.NAME]")
+            self.has_service = True
+            return
+        for name, table in tables.items():
+            self.has_service = True
+            if self._is_new(f"service.{name}", where):
+                self._add_service(name, table, where)
+
+    def _is_new(self, what: str, where: str) -> bool:
+        place = self.place_of.setdefault(what, where)
+        if place != where:
+            self.mistakes.append(f"{where}: {what}: is already defined in {place}")
+        return place == where
+
+    def _add_service(self, name: str, table: object, where: str) -> None:
+        prefix = f"{where}: service.{name}"
+        if not _PLAIN_WORD.fullmatch(name):
+            expected = f"expected a plain word as the name (letters, digits, _ . -), of {LONGEST_NAME} at the most"
+            self.mistakes.append(f"{where}: service: {shown(name)}: {expected}")
+        elif not isinstance(table, dict):
+            self.mistakes.append(f"{prefix}: expected a table [service.{name}], not {shown(table)}")
+        else:
+            before = len(self.mistakes)
+            settings = ServiceSettings(**_values(ServiceSettings, table, f"{prefix}.", self.mistakes))
+            identity = _identity(settings, f"{prefix}.", self.mistakes)
+            self.mistakes.extend(feasibility.impossible(settings, prefix, table))
+            if len(self.mistakes) == before:
+                self.services[name] = ServiceConfig(name, settings, identity)
+
+
 def encoded(plain: object) -> bytes:
-    """Records with settings in them as the books keep them; `from_text` reads what is written as text."""
+    """Records with settings in them as the books keep them; `conversion.from_text` reads what is written as text."""
     return msgspec.msgpack.encode(plain, enc_hook=_as_text)
 
 
@@ -104,64 +152,20 @@ def _bounded(mistakes: list[str]) -> list[str]:
     return shown if len(shown) == len(mistakes) else [*shown, f"and {len(mistakes) - len(shown)} more mistakes"]
 
 
-def _read(
-    kind: type[Settings], table: Mapping[str, Any], prefix: str, mistakes: list[str], also: list[str] | None = None
-) -> Settings:
+def _values(kind: type[Struct], table: Mapping[str, Any], prefix: str, mistakes: list[str]) -> dict[str, Any]:
     fields = {field.name: field for field in msgspec.structs.fields(kind)}
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in fields:
-            near = difflib.get_close_matches(key[:LONGEST_NAME], [*fields, *(also or [])], n=1)
-            mistakes.append(f"{prefix}{key}: unknown setting" + (f"; did you mean {near[0]}?" if near else ""))
+            mistakes.append(f"{prefix}{key}: {unknown_settings.reason(key, value, kind)}")
             continue
+        if strays := unknown_settings.strays(key, value):
+            mistakes.extend(f"{prefix}{key}.{name}: {told}" for name, told in strays.items())
+            value = {name: entry for name, entry in value.items() if name not in strays}
         converted = convert(value, fields[key].type, f"{prefix}{key}", mistakes)
         if converted is not None:
             values[key] = converted
-    return kind(**values)
-
-
-def convert(value: object, kind: Any, place: str, mistakes: list[str]) -> Any:
-    """Convert plain data to the type of a setting, each entry by itself, so that one mistake does not hide the next.
-
-    Returns:
-        None if it is a mistake. A table loses only its mistaken entries; of a list, the rest would mean something else.
-    """
-    plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
-    if get_origin(plain) is dict and isinstance(value, dict):
-        entry_kind = get_args(plain)[1]
-        table = {name: convert(entry, entry_kind, f"{place}.{name}", mistakes) for name, entry in value.items()}
-        return {name: entry for name, entry in table.items() if entry is not None}
-    if get_origin(plain) is tuple and isinstance(value, list):
-        entry_kind = get_args(plain)[0]
-        entries = [convert(entry, entry_kind, f"{place}: entry {at}", mistakes) for at, entry in enumerate(value, 1)]
-        return None if None in entries else tuple(entries)
-    try:
-        return _converted(value, kind)
-    except (ValueError, RecursionError) as error:
-        text, found = str(error).replace("`", ""), shown(value)
-        if isinstance(plain, type) and issubclass(plain, Enum):
-            text = f"expected one of {', '.join(plain)}"
-        told = text if text.startswith(found) else f"{found}: {text[:1].lower()}{text[1:]}"
-        mistakes.append(f"{place}: {told}")
-        return None
-
-
-def _converted(value: object, kind: Any) -> Any:
-    if isinstance(value, str) and not _takes_any_bytes(kind) and not feasibility.reaches_the_system(value):
-        raise ValueError("expected a text in UTF-8 without NUL")
-    return msgspec.convert(value, kind, dec_hook=from_text)
-
-
-def _takes_any_bytes(kind: Any) -> bool:
-    plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
-    return plain is Text or Text in get_args(plain)
-
-
-def from_text(kind: type, value: object) -> object:
-    """A value of a kind that is written as text: for msgspec, which does not know it (dec_hook)."""
-    if kind not in _WRITTEN_AS_TEXT:
-        raise NotImplementedError(kind)
-    return kind(value)
+    return values
 
 
 def _identity(settings: ServiceSettings, prefix: str, mistakes: list[str]) -> Identity | None:
@@ -224,7 +228,8 @@ def child_plan(
     return ChildPlan(
         service=config.name,
         id_prefix=id_prefix,
-        program=b"" if settings.handler else os.fsencode(_program(settings)),
+        program=b"",
+        programs=() if settings.handler else tuple(map(os.fsencode, programs.found(settings) or settings.command[:1])),
         command=tuple(map(os.fsencode, settings.words)),
         environment=contract.encoded(environment),
         descriptors=settings.descriptors,
@@ -240,10 +245,6 @@ def child_plan(
         nodelay=settings.nodelay and not options_inherited,
         keepalive=settings.keepalive and not options_inherited,
     )
-
-
-def _program(settings: ServiceSettings) -> str:
-    return feasibility.resolve_program(settings) or settings.command[0]
 
 
 def _handler_plan(settings: ServiceSettings) -> HandlerPlan | None:

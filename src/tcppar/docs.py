@@ -14,13 +14,12 @@ from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import click
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from tcppar import flags
+from tcppar import flags, wording
 from tcppar.cli import cli
 from tcppar.events import Event
-from tcppar.net.address import Address
-from tcppar.quantities import Bounds, Duration, FileMode, Limit, ResourceLimit, Text
+from tcppar.quantities import Duration
 from tcppar.settings import ServerSettings, ServiceSettings
 
 FOLDER = Path("docs")
@@ -47,6 +46,11 @@ With flags alone there is one service, named after the program.
 
 Only `listen` is required, and either `command` or `handler`. `tcppar check` lists all mistakes in a file or a command
 line.
+
+`-c` can also name a folder, such as `/etc/tcppar.d`, for packages to put files into. All files `*.toml` in it are read,
+in the order of their names, and their services are served together. Hidden files (`.web.toml`) and other names
+(`web.toml.dpkg-new`) are left out. It is a mistake to define a service, or a setting of the server, in two files. A
+reload reads the folder again.
 """
 
 _EVENTS_HEAD = """
@@ -83,50 +87,9 @@ def _settings_of(kind: type[Struct], title: str) -> Iterator[str]:
     for name in kind.__struct_fields__:
         yield f"### `{name}`\n"
         yield f"{flags.description(kind, name)}\n"
-        yield f"- Type: {_setting_type(kind, name)}"
+        yield f"- Type: {wording.in_words(get_type_hints(kind, include_extras=True)[name])}"
         yield f"- Default: {_default(getattr(kind(), name))}"
         yield f"- Flag: {_WORDS_OF_THE_COMMAND.get(name) or _flag(name)}\n"
-
-
-def _setting_type(kind: type[Struct], name: str) -> str:
-    """The type of a setting in words, as one writes it in TOML."""
-    plain = flags.plain_type(kind, name)
-    if isinstance(plain, EnumType):
-        return _one_of(plain)
-    if plain is int:
-        return "whole number" + _bounds(get_type_hints(kind, include_extras=True)[name])
-    return {
-        bool: "`true` or `false`",
-        str: "string",
-        Text: "string",
-        Duration: 'duration: a number of seconds, or a string such as `"30s"`, `"250ms"`, `"5m"`, `"12h"` or `"7d"`',
-        Bounds: 'one number, or two such as `"2-16"`',
-        Limit: 'a number, a size such as `"64M"`, or `"unlimited"`',
-        FileMode: 'file mode: an octal string such as `"0027"`',
-        tuple[str, ...]: "list of strings",
-        tuple[Text, ...]: "list of strings",
-        tuple[Address, ...]: "list of addresses",
-        dict[str, Text]: "table of names and strings",
-        dict[str, ResourceLimit]: 'table of names and limits; a limit is a number, a size such as `"64M"`, or '
-        '`"unlimited"`, or two of these such as `"1024:524288"`',
-    }[plain]
-
-
-def _bounds(hint: Any) -> str:
-    """What the annotations of a number say of its range."""
-    lowest = next((meta.ge for meta in _annotations(hint) if meta.ge is not None), None)
-    highest = next((meta.le for meta in _annotations(hint) if meta.le is not None), None)
-    if highest is not None:
-        return f" from {lowest} to {highest}"
-    return "" if lowest is None else f", {lowest} or more"
-
-
-def _annotations(hint: Any) -> Iterator[Meta]:
-    for part in get_args(hint):
-        if isinstance(part, Meta):
-            yield part
-        else:
-            yield from _annotations(part)
 
 
 def _default(value: Any) -> str:

@@ -4,6 +4,7 @@ import errno
 import os
 import traceback
 from collections.abc import Sequence
+from datetime import date, time
 from enum import IntEnum
 
 
@@ -46,12 +47,26 @@ LONGEST_SHOWN = 500
 
 
 def shown(value: object) -> str:
-    """A value as mistakes show it. Some cannot be shown: numbers of thousands of digits, tables in tables in tables."""
+    """A value as mistakes show it: as it stands in a file. Some cannot be shown: numbers of thousands of digits, tables
+    in tables in tables.
+    """
     try:
-        text = repr(value)
+        text = _as_in_a_file(value)
     except (ValueError, RecursionError):
-        return f"what is there, of type {type(value).__name__}"
+        return "what is there"
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+
+
+def _as_in_a_file(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_as_in_a_file, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key} = {_as_in_a_file(entry)}' for key, entry in value.items())}}}"
+    return repr(value)
 
 
 def as_refusal(error: TcpparError | OSError | MemoryError) -> TcpparError:

@@ -3,13 +3,14 @@
 import os
 import re
 import resource
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from tcppar import programs
 from tcppar.child import contract
+from tcppar.conversion import reaches_the_system
 from tcppar.errors import shown
-from tcppar.net.address import Address
+from tcppar.net.address import split_zone
 from tcppar.records import HandlerMode
 from tcppar.settings import ServiceSettings
 
@@ -20,14 +21,6 @@ _OF_SPAWNERS = ("spawners", "connections_per_spawner")
 # execve(2): one word, and what the pointer to each takes.
 _LONGEST_WORD = 131071
 _POINTER = 8
-
-
-def reaches_the_system(text: str) -> bool:
-    """Whether a text can be a word, a path or a variable: C ends them with NUL, and spawners are told them in UTF-8."""
-    try:
-        return b"\0" not in text.encode()
-    except UnicodeEncodeError:
-        return False
 
 
 def impossible(settings: ServiceSettings, prefix: str, given: Mapping[str, Any]) -> list[str]:
@@ -48,7 +41,12 @@ def impossible(settings: ServiceSettings, prefix: str, given: Mapping[str, Any])
     if settings.command:
         found.extend(f"{prefix}.command: {mistake}" for mistake in _unusable_command(settings))
     found.extend(f"{prefix}.{mistake}" for mistake in _unwatchable(settings))
-    if settings.directory is not None and not os.path.isdir(settings.directory):
+    found.extend(
+        f"{prefix}.listen: {address}: this machine has no interface {interface}"
+        for address in settings.listen
+        if isinstance(interface := split_zone(address.host)[1], str)
+    )
+    if settings.directory is not None and programs.is_missing(settings.directory):
         found.append(f"{prefix}.directory: {settings.directory!r}: no such directory")
     if settings.nice < 0 and os.geteuid() != 0:
         found.append(f"{prefix}.nice: {settings.nice}: only root can go below 0")
@@ -122,8 +120,8 @@ def _unusable_command(settings: ServiceSettings) -> list[str]:
     found = contract.template_mistakes(settings.words)
     if "{ctl}" in "".join(settings.words) and settings.control_file is None:
         found.append("{ctl} is used but control_file is not set")
-    if resolve_program(settings) is None:
-        found.append(f"{shown(settings.command[0])}: no such program, or it may not be executed")
+    if not programs.found(settings):
+        found.append(f"{shown(settings.command[0])}: no such program, or it may not be executed{_meant(settings)}")
     return found + _unrunnable(settings)
 
 
@@ -146,22 +144,9 @@ def _unrunnable(settings: ServiceSettings) -> list[str]:
     return found
 
 
-def resolve_program(settings: ServiceSettings) -> str | None:
-    """The file that the command's first word stands for: as execvp(3) finds it, from the children's directory."""
+def _meant(settings: ServiceSettings) -> str:
+    """Of a program that is nowhere in PATH, the file of that name in the directory, which is no place to look in."""
     program = settings.command[0]
-    if "/" in program:
-        path = os.path.join(settings.directory or "", program)
-        return path if os.path.isfile(path) and os.access(path, os.X_OK) else None
-    return shutil.which(program, path=contract.search_path(settings.environment, os.environ))
-
-
-def listened_twice(listens: Mapping[str, Sequence[Address]], where: str) -> list[str]:
-    seen: dict[str, str] = {}
-    found = []
-    for name, listen in listens.items():
-        for address in listen:
-            place = f"{name} {address}" if address.chosen_by_system else address
-            if place in seen:
-                found.append(f"{where}: service.{name}.listen: {address} is already listened on by {seen[place]}")
-            seen.setdefault(place, f"service.{name}")
-    return found
+    if "/" in program or not os.path.isfile(os.path.join(programs.folder(settings), program)):
+        return ""
+    return f": to run the file in the directory, write ./{program}"

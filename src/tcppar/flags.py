@@ -3,19 +3,19 @@
 import difflib
 import os
 import re
-import types
 from collections.abc import Callable, Mapping, Sequence
 from enum import EnumType
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import click
 import msgspec
 from msgspec import Struct
 
 from tcppar import config as configuration
-from tcppar import config_file
+from tcppar import config_file, wording
 from tcppar.config import Config
+from tcppar.conversion import convert
 from tcppar.errors import ConfigurationError
 from tcppar.quantities import Bounds, FileMode, Limit, Text
 from tcppar.settings import ServerSettings, ServiceSettings
@@ -25,6 +25,8 @@ _WORDS = ("listen", "command")
 _PLACEHOLDERS = {int: "NUMBER", Bounds: "MIN-MAX", Limit: "SIZE", FileMode: "MODE"}
 # Settings that are tables or lists, of which a flag gives one entry and can be repeated.
 _SINGULAR = {"rlimits": "rlimit", "keep_environment": "keep-environment", "environment": "environment"}
+
+FILE_HELP = "Read services from a TOML file, or from all files `*.toml` of a folder, in the order of their names."
 
 # Stands for the one service that is described in Python, until the command names it; in no message.
 _NAME_IN_PYTHON = "python"
@@ -41,10 +43,7 @@ def description(kind: type[Struct], name: str) -> str:
 
 def plain_type(kind: type[Struct], name: str) -> Any:
     """The type of a setting without its annotations and without None."""
-    hint = get_type_hints(kind)[name]
-    if get_origin(hint) in (Union, types.UnionType):
-        hint = next(part for part in get_args(hint) if part is not type(None))
-    return hint
+    return wording.plain_type(get_type_hints(kind)[name])
 
 
 def flag_name(name: str) -> str:
@@ -138,7 +137,7 @@ def _read_file(
     config = config_file.load(file, again=again)
     mistakes: list[str] = []
     server = {
-        name: configuration.convert(value, plain_type(ServerSettings, name), f"command line: {name}", mistakes)
+        name: convert(value, plain_type(ServerSettings, name), f"command line: {name}", mistakes)
         for name, value in flags.items()
     }
     if mistakes:
@@ -156,7 +155,7 @@ def _plain(kind: type[Struct], name: str, value: Any) -> Any:
         return {key: _number_if_one(text) if name == "rlimits" else text for key, _, text in pairs}
     if get_origin(plain) is tuple:
         return list(value)
-    return value if plain in (str, Text) or name == "umask" else _number_if_one(value)
+    return value if plain in (str, Text, FileMode) else _number_if_one(value)
 
 
 def _number_if_one(text: Any) -> Any:
@@ -172,12 +171,13 @@ def arguments_for(settings: Mapping[str, Any]) -> list[str]:
     They stand where every user of the system can read them (ps(1)), those of `environment` too.
 
     Args:
-        settings: by their names, of one service and of the server; values as in a file, and paths for texts.
+        settings: by their names, of one service and of the server; values as in a file, and paths for texts. A file
+            mode may be a number, as it is everywhere in Python (`0o027`).
 
     Raises:
         ConfigurationError: with every mistake, each with the setting's name.
     """
-    plain = {name: os.fspath(value) if isinstance(value, os.PathLike) else value for name, value in settings.items()}
+    plain = {name: _as_in_a_file(name, value) for name, value in settings.items()}
     of_server = {name: value for name, value in plain.items() if _is_the_servers(name)}
     of_service = {name: value for name, value in plain.items() if name not in of_server}
     try:
@@ -191,6 +191,13 @@ def arguments_for(settings: Mapping[str, Any]) -> list[str]:
     words += [word for name in of_service if name not in _WORDS for word in _flags_for(name, getattr(service, name))]
     command = ["--", *service.command] if service.command else []
     return [*words, *service.listen, *command]
+
+
+def _as_in_a_file(name: str, value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    is_mode = name in ServiceSettings.__struct_fields__ and plain_type(ServiceSettings, name) is FileMode
+    return f"{value:04o}" if is_mode and type(value) is int and value >= 0 else value
 
 
 def _is_the_servers(name: str) -> bool:

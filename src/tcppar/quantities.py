@@ -11,12 +11,18 @@ _BOUNDS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 LARGEST_BOUND = 10_000
 UNLIMITED = -1
 LONGEST_DURATION = 36500 * _SECONDS["d"]
+_ONE_UNIT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h|d)?")
+# Each unit once, the largest first; only the last number may have a fraction, and it needs a unit too: of "1h30" some
+# mean minutes, and others seconds.
+_UNITS = re.compile(
+    r"(?:([0-9]+)d ?)?(?:([0-9]+)h ?)?(?:([0-9]+)m ?)?(?:([0-9]+(?:\.[0-9]+)?)s ?)?(?:([0-9]+)ms)?(?<! )"
+)
 # What setrlimit(2) takes through Python.
 LARGEST_LIMIT = 2**63 - 1
 
 
 class Duration(float):
-    """A time in seconds, written as `30`, `"30s"`, `"250ms"`, `"5m"`, `"12h"` or `"7d"`.
+    """A time in seconds, written as `30`, `"30s"`, `"250ms"`, `"5m"`, `"12h"`, `"7d"`, or of several: `"1h30m"`.
 
     Raises:
         ValueError: it is none of these, negative, or longer than a hundred years.
@@ -36,24 +42,29 @@ class Duration(float):
 
 
 def _parse_duration(value: object) -> float:
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h|d)?", value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError(f'{value!r} is no duration: expected seconds, or a text like "30s", "250ms", "5m", "12h"')
-    return float(match[1]) * _SECONDS[match[2] or "s"]
+    if isinstance(value, str):
+        if (one := _ONE_UNIT.fullmatch(value)) is not None:
+            return float(one[1]) * _SECONDS[one[2] or "s"]
+        if value and (several := _UNITS.fullmatch(value)) is not None:
+            numbers = zip(several.groups(), reversed(_SECONDS.values()), strict=True)
+            return sum(float(number) * seconds for number, seconds in numbers if number is not None)
+    raise ValueError(f'{value!r} is no duration: expected seconds, or a string like "30s", "250ms", "5m", "1h30m"')
 
 
 class FileMode(int):
-    """A file mode or mask, written in octal as `"0027"` or, in TOML, as `0o027`.
+    """A file mode or mask, written as a text in octal: `"0027"`, or `"27"`.
+
+    A number is none: of `27` nobody can tell whether it was meant to be octal, as for chmod(1), or decimal, as in TOML.
 
     Raises:
-        ValueError: it is not octal, or above 0777.
+        ValueError: it is no text of octal digits, or above 0777.
     """
 
     def __new__(cls, value: object) -> Self:
-        mode = int(value, 8) if isinstance(value, str) and re.fullmatch(r"(0o)?[0-7]+", value) else value
-        if not isinstance(mode, int) or isinstance(mode, bool) or not 0 <= mode <= 0o777:
-            raise ValueError(f'{value!r} is no file mode: expected octal digits like "0027"')
-        return super().__new__(cls, mode)
+        if isinstance(value, str) and re.fullmatch(r"(0o)?[0-7]{1,9}", value) and (mode := int(value, 8)) <= 0o777:
+            return super().__new__(cls, mode)
+        quoted = "" if isinstance(value, str) else " in quotes"
+        raise ValueError(f'{value!r} is no file mode: expected octal digits{quoted}, like "0027"')
 
     def __str__(self) -> str:
         return f"{int(self):04o}"
@@ -147,13 +158,13 @@ class Text(str):
 
     def __new__(cls, value: object) -> Self:
         if not isinstance(value, (str, bytes)):
-            raise ValueError("expected a text")
+            raise ValueError("expected a string")
         try:
             raw = os.fsencode(value)
         except UnicodeEncodeError:
             raw = b"\0"
         if b"\0" in raw:
-            raise ValueError(f"{value!r}: expected a text without NUL")
+            raise ValueError(f"{value!r}: expected a string without NUL")
         return super().__new__(cls, os.fsdecode(raw))
 
     @property

@@ -106,7 +106,9 @@ class ChildPlan(Struct, frozen=True):
     Attributes:
         service: the service's name, `TCPPAR_SERVICE` in the child.
         id_prefix: what stands before the number in connection ids of this server's run.
-        program: the file to run, as the system has its name.
+        program: the file to run, as the system has its name: the spawner's choice of `programs`.
+        programs: files that it may be, in the order in which they are tried; absolute.
+        tries_program: whether the spawner refuses to begin if the program cannot be run.
         command: what the program is called (argv[0]) and its arguments, placeholders not yet filled in.
         environment: the environment of every child, before the connection's own names are added.
         descriptors: which descriptors are the connection.
@@ -139,6 +141,8 @@ class ChildPlan(Struct, frozen=True):
     control_file: str | None = None
     control_directory: str | None = None
     handler: HandlerPlan | None = None
+    programs: tuple[bytes, ...] = ()
+    tries_program: bool = False
     oom_score_adj: int = 0
     passes_log: bool = False
     nodelay: bool = False

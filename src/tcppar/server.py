@@ -113,8 +113,9 @@ class Server:
             setting.
         stderr: where the server's log goes, as in subprocess. None means where this program's standard error goes. With
             subprocess.PIPE, read it from `stderr`.
-        settings: any settings of a service (docs/settings.md), log_format and reload, with values as in a file. They
-            become the server's command line, which other users of the system can read.
+        settings: any settings of a service (docs/settings.md), log_format and reload, with values as in a file; file
+            modes can also be numbers (`0o027`). They become the server's command line, which other users of the system
+            can read.
 
     Attributes:
         stderr: the log, with stderr=subprocess.PIPE, for the caller to read and to close. The server never waits for

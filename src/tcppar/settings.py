@@ -43,15 +43,18 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Meta(
             description="Where to listen: `IP:PORT`, `[IPv6]:PORT`, `:PORT` (IPv4 and IPv6), `unix:/PATH`, or "
             "`inherited[:NAME]` for listeners passed by the service manager (LISTEN_FDS). Port 0 lets the system "
-            "choose a port."
+            "choose a port. Write a link-local address with its interface: `[fe80::1%eth0]:PORT`. An IPv4 address in "
+            "IPv6 notation (`[::ffff:192.0.2.1]:PORT`) is the same as that IPv4 address. No two addresses in a "
+            "configuration may overlap, as `127.0.0.1:80` does with `:80` and `0.0.0.0:80`."
         ),
     ] = ()
     command: Annotated[
         tuple[Text, ...],
         Meta(
-            description="The program and its arguments; no shell is involved. `{fd}`, `{ctl}`, `{remote_ip}`, "
-            "`{remote_port}`, `{local_ip}`, `{local_port}` and `{connection_id}` are filled in; other braces are left "
-            "alone."
+            description="The program and its arguments; no shell is involved. The program is searched for in PATH, or, "
+            "if it contains a slash, in `directory`. A program that `user` cannot run is refused at the start and by a "
+            "reload. `{fd}`, `{ctl}`, `{remote_ip}`, `{remote_port}`, `{local_ip}`, `{local_port}` and "
+            "`{connection_id}` are filled in; other braces are left alone."
         ),
     ] = ()
     argv0: Annotated[
@@ -190,8 +193,21 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             "of `user`. Without `user`, the group is their only one."
         ),
     ] = None
-    umask: Annotated[FileMode | None, Meta(description='File mode mask of children, in octal: `"0027"`.')] = None
-    directory: Annotated[str | None, Meta(description="Working directory of children.")] = None
+    umask: Annotated[
+        FileMode | None,
+        Meta(
+            description='File mode mask of children, an octal string: `"0027"` or `"27"`. A number is refused, because '
+            "27 without quotes is decimal in TOML."
+        ),
+    ] = None
+    directory: Annotated[
+        str | None,
+        Meta(
+            description="Working directory of children, which `user` must be able to enter. If it is relative, it is "
+            "relative to where the server was started. A relative program in `command`, and relative entries of PATH, "
+            "are relative to this directory."
+        ),
+    ] = None
     nice: Annotated[
         Annotated[int, Meta(ge=-20, le=19)],
         Meta(description="Added to the nice value of children; negative needs root."),

@@ -34,6 +34,7 @@ def explain(config: Config, client: str, service: str | None, environ: Mapping[s
         ip = ipaddress.ip_address(client)
     except ValueError:
         raise ConfigurationError([f"--from {client!r}: expected a numeric IPv4 or IPv6 address"]) from None
+    ip = getattr(ip, "ipv4_mapped", None) or ip
     family = Family.IPV6 if ip.version == 6 else Family.IPV4
     listener = next((address for address in chosen.settings.listen if _reaches(address, family)), None)
     if listener is None:
@@ -102,5 +103,15 @@ def _what_runs(plan: ChildPlan, filled: Mapping[str, object]) -> list[str]:
         return [f"handler: {plan.handler.target}", f"mode: {plan.handler.mode}"]
     return [
         f"command: {escaped(shlex.join(contract.fill(os.fsdecode(word), filled) for word in plan.command))}",
-        f"program: {escaped(os.fsdecode(plan.program))}",
+        f"program: {escaped(_programs(plan))}",
     ]
+
+
+def _programs(plan: ChildPlan) -> str:
+    """The program, or, of another user who may not reach what we can, all that it may be."""
+    programs = [os.fsdecode(program) for program in plan.programs]
+    if plan.identity is None:
+        return next((program for program in programs if os.access(program, os.X_OK)), programs[0])
+    different = {os.path.realpath(program): program for program in reversed(programs)}
+    first = f", the first that user {plan.identity.name} may run" if len(different) > 1 else ""
+    return " or ".join(reversed(different.values())) + first

@@ -10,6 +10,7 @@ import time
 from typing import Any, NoReturn, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from tcppar.descriptors import CHANNEL_DESCRIPTOR
 from tcppar.net import calls, platform
@@ -256,6 +257,7 @@ def main() -> NoReturn:
     sources: tuple[str, ...] = ()
     launcher: Launches
     if plan.handler is None:
+        plan = _with_program(plan, channel)
         if features.refuses_tracers:
             platform.refuse_tracers()  # programs have left it with their exec
         launcher = Launcher(plan, fast=features.fast_spawn)
@@ -289,3 +291,14 @@ def _enter(plan: ChildPlan) -> None:
     user = None if identity is None else (identity.uid, identity.gid, identity.groups)
     sandbox.enter(nice=plan.nice, umask=plan.umask, user=user, directory=plan.directory)
     sandbox.try_a_process()
+
+
+def _with_program(plan: ChildPlan, channel: Channel[Order]) -> ChildPlan:
+    """The plan with the program that this user may run; or the end, if there is none and that is to be told."""
+    from tcppar.spawner import runnable  # handlers' spawners do without
+
+    program = runnable.chosen([os.fsdecode(path) for path in plan.programs])
+    if plan.tries_program and (reason := runnable.refusal(program, plan.environment)) is not None:
+        channel.send([Refused(f"command: {reason}", mistake=True)])
+        sys.exit(1)
+    return replace(plan, program=os.fsencode(program))

@@ -37,7 +37,14 @@ def enter(*, nice: int, umask: int | None, user: tuple[int, int, Sequence[int]] 
             setting = "directory"
             os.chdir(directory)
     except OSError as error:
-        raise CannotEnter(f"{setting}: {error.strerror}") from error
+        where = f" {_place(directory)}" if setting == "directory" and directory is not None else ""
+        raise CannotEnter(f"{setting}:{where} {error.strerror}") from error
+
+
+def _place(directory: str) -> str:
+    from tcppar.spawner import reach  # where it fails: what is loaded here counts once for each spawner
+
+    return f"{directory!r}: user {reach.own_name()} cannot enter it{reach.blocked(directory)}:"
 
 
 def _become(uid: int, gid: int, groups: Sequence[int]) -> None:

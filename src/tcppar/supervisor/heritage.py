@@ -13,7 +13,8 @@ from msgspec import Struct
 
 import tcppar
 from tcppar import config
-from tcppar.config import Config, ServiceConfig, from_text
+from tcppar.config import Config, ServiceConfig
+from tcppar.conversion import from_text
 from tcppar.errors import SystemRefused
 
 if TYPE_CHECKING:

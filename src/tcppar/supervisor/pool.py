@@ -181,9 +181,13 @@ class Pool:
             os.close(stderr)
 
     def _plan_of_next(self) -> ChildPlan:
-        """The plan of a spawner that is started now. Only of the first one do processes tell what they import."""
+        """The plan of a spawner that is started now. Only of the first one do processes tell what they import. And only
+        one on which a start, or a reload, depends looks at the program: the others' clients are told what is wrong.
+        """
         handler = self.plan.handler
-        if handler is None or not self.spawners:
+        if handler is None:
+            return replace(self.plan, tries_program=self.on_first_ready is not None)
+        if not self.spawners:
             return self.plan
         return replace(self.plan, handler=replace(handler, tells_imports=False))
 

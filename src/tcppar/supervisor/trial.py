@@ -1,35 +1,57 @@
-"""A trial start of a service's spawner: whether its user can be entered and its handler be loaded, without serving."""
+"""A trial of a service, without serving: whether its addresses can be listened on, its user and directory be entered,
+its program be run, or its handler be loaded.
+"""
 
 import os
+import signal
 import socket
+from collections.abc import Iterator
 
 import msgspec
+from msgspec.structs import replace
 
 from tcppar.config import ServiceConfig, child_plan
-from tcppar.net import calls, platform
+from tcppar.net import calls, opening, platform
 from tcppar.net import channel as channels
 from tcppar.net.channel import Channel, ChannelClosed
 from tcppar.records import ChildPlan, Refused, Report
 from tcppar.supervisor import spawner_process
+from tcppar.supervisor.service import options_of
 
 _PATIENCE = 30.0
 
 
-def refusal(config: ServiceConfig) -> str | None:
-    """Why a service's spawner refuses to begin; None if it is ready.
+def refusals(config: ServiceConfig) -> Iterator[str]:
+    """What the system refuses of a service, as far as it can be known without serving.
+
+    Raises:
+        OSError: no process can be made.
+    """
+    for address in config.settings.listen:
+        if (reason := opening.refusal(address, options_of(config))) is not None:
+            yield f"cannot listen on {address}: {reason}"
+    if (reason := _refusal(config)) is not None:
+        yield reason
+
+
+def _refusal(config: ServiceConfig) -> str | None:
+    """Why its spawner refuses to begin; None if it is ready.
 
     What a handler prints while it is loaded is not shown.
 
     Raises:
         OSError: no process can be made.
     """
-    plan = child_plan(config, "trial", os.environ, options_inherited=True)
+    plan = replace(child_plan(config, "trial", os.environ, options_inherited=True), tries_program=True)
     ours, its = channels.pair()
     with ours, open(os.devnull, "w") as null:
         with its:
             pid = spawner_process.start(its.fileno(), null.fileno(), plan, platform.detect())
         try:
             return _answer(ours, plan)
+        except TimeoutError:
+            os.kill(pid, signal.SIGKILL)
+            return f"its spawner was not ready within {_PATIENCE:g} s"
         finally:
             ours.close()  # which ends it
             os.waitpid(pid, 0)
@@ -37,13 +59,11 @@ def refusal(config: ServiceConfig) -> str | None:
 
 def _answer(ours: socket.socket, plan: ChildPlan) -> str | None:
     channel = Channel(ours, msgspec.msgpack.Decoder(list[Report]), calls.PLAIN)  # which know of the time limit
-    channel.send(plan)
     ours.settimeout(_PATIENCE)
     try:
+        channel.send(plan)
         while not (batches := channel.receive()):
             pass  # a long one comes in pieces
-    except TimeoutError:
-        return f"its spawner was not ready within {_PATIENCE:g} s"
-    except (ChannelClosed, OSError):
+    except (ChannelClosed, ConnectionError):
         return "its spawner ended without saying why"
     return next((report.reason for report in batches[0] if isinstance(report, Refused)), None)

@@ -1,0 +1,104 @@
+"""Command lines as people write them: a program after `--`, a program without `--`, flags that do not exist."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import click
+
+from tcppar import wording
+from tcppar.errors import ConfigurationError
+from tcppar.net.address import Address
+
+# Settings that are no flags, but words of the command.
+_WORDS = {
+    "listen": "addresses are given without a flag: ADDRESS... -- PROGRAM",
+    "command": "the program and its arguments go at the end: ADDRESS... -- PROGRAM [ARGUMENT]...",
+}
+
+
+class Command(click.Command):
+    """A command that guesses what was meant by a flag that does not exist only where that is likely."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise click.UsageError(_no_such_option(error.option_name, self.params), ctx) from None
+
+
+class File(click.Path):
+    """The file, or the folder, of a configuration. An empty text, mostly a variable that was not set, is none: Python
+    would take it for the working directory.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("expected the name of a file or a folder, not an empty string", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class CommandAfterDashes(Command):
+    """A command whose words after `--` are a program and its arguments, never options of ours."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own, program = args, list[str]()
+        if "--" in args:
+            at = args.index("--")
+            own, program = args[:at], args[at + 1 :]
+        elif (begin := _program_at(args, self.params)) is not None:
+            corrected = shlex.join([*args[:begin], "--", *args[begin:]])
+            raise ConfigurationError(
+                [f"command line: {args[begin]}: put -- before the program: tcppar {ctx.info_name} {corrected}"]
+            )
+        ctx.obj = program
+        return super().parse_args(ctx, own)
+
+
+def _program_at(args: Sequence[str], params: Sequence[click.Parameter]) -> int | None:
+    """Where a program begins that no `--` stands before; None if there is none.
+
+    With a handler, or a file, there is no program: a word that is no address is a mistake in an address.
+    """
+    with_value = {
+        flag for option in params if isinstance(option, click.Option) and not option.is_flag for flag in option.opts
+    }
+    if any(word.partition("=")[0] == "--handler" for word in args):
+        return None
+    is_value = has_address = False
+    for place, word in enumerate(args):
+        if is_value or word.startswith("-"):
+            if not is_value and word.partition("=")[0] in ("-c", "--config"):
+                return None  # behind a program it would be an option of the program's
+            is_value = not is_value and word in with_value
+        elif _is_address(word):
+            has_address = True
+        elif which(word) or "/" in word.partition(":")[0] or (has_address and _is_no_host(word)):
+            return place
+    return None
+
+
+def _is_no_host(word: str) -> bool:
+    return ":" not in word and not word.replace(".", "").isdigit()
+
+
+def _is_address(word: str) -> bool:
+    try:
+        Address(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _no_such_option(given: str, params: Sequence[click.Parameter]) -> str:
+    name = given.lstrip("-").replace("_", "-")
+    if remedy := _WORDS.get(name):
+        return f"No such option {given!r}: {remedy}"
+    known = [flag[2:] for param in params for flag in (*param.opts, *param.secondary_opts) if flag.startswith("--")]
+    near = wording.nearest(name, known) if given.startswith("--") else None
+    return f"No such option {given!r}" + (f"; did you mean --{near}?" if near else "")

@@ -1,0 +1,83 @@
+"""Command lines that are not quite right: what is said of them, by the command itself."""
+
+import os
+
+import pytest
+
+from tests.support import command
+
+
+def said(*words: str) -> str:
+    """The one line that `tcppar WORD...` answers with, which is a refusal."""
+    outcome = command.run(*words)
+    assert outcome.returncode == 100
+    assert outcome.stderr.startswith("tcppar: ")
+    return outcome.stderr.removeprefix("tcppar: ").removesuffix("\n")
+
+
+@pytest.mark.parametrize("name", ["serve", "check"])
+@pytest.mark.parametrize(
+    ("words", "corrected"),
+    [
+        (["127.0.0.1:0", "cat"], "127.0.0.1:0 -- cat"),
+        (["127.0.0.1:0", "cat", "-u"], "127.0.0.1:0 -- cat -u"),
+        ([":0", "/bin/sh", "-c", "echo hello"], ":0 -- /bin/sh -c 'echo hello'"),
+        (["--user", "cat", "127.0.0.1:0", "cat"], "--user cat 127.0.0.1:0 -- cat"),
+        (["--nodelay", "--nice=3", "0", "[::1]:0", "./no-such-program"], "--nodelay --nice=3 0 '[::1]:0' -- ./no-such"),
+        (["cat"], "-- cat"),
+        (["127.0.0.1:0", "tcppar-no-program", "-x"], "127.0.0.1:0 -- tcppar-no-program -x"),
+        (["7000", "python3", "-c", "pass"], "7000 -- python3 -c pass"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_program_without_the_dashes_is_told_with_where_they_belong(
+    name: str, words: list[str], corrected: str
+) -> None:
+    line = said(name, *words)
+    assert f": put -- before the program: tcppar {name} {corrected}" in line
+    assert line.startswith("command line: ")
+
+
+@pytest.mark.parametrize(
+    "words", [["localhost:80"], ["127.0.0.1"], ["tcp:80"], ["127.0.0.1:80", "unix:"], ["127.0.0.1:80", "10.0.0.1"]]
+)
+def test_a_word_that_is_no_program_is_told_as_an_address(words: list[str]) -> None:
+    assert "expected IP:PORT" in said("serve", *words) + said("serve", *words, "--", "cat")
+
+
+def test_with_a_handler_a_word_is_an_address() -> None:
+    assert "'cat' has no port" in said("serve", "127.0.0.1:0", "cat", "--handler", "json:dumps")
+
+
+@pytest.mark.parametrize("name", ["serve", "check"])
+def test_an_empty_name_is_no_folder(name: str) -> None:
+    told = "Invalid value for '-c' / '--config': expected the name of a file or a folder, not an empty string"
+    assert said(name, "-c", "") == told
+
+
+@pytest.mark.parametrize(
+    ("flag", "told"),
+    [
+        ("--max-conections", "; did you mean --max-connections?"),
+        ("--max_connections", "; did you mean --max-connections?"),
+        ("--max-conn", "; did you mean --max-connections?"),
+        ("--rlimits", "; did you mean --rlimit?"),
+        ("--dir", "; did you mean --directory?"),
+        ("--tls-cert", ""),
+        ("--certfile", ""),
+        ("--bind", ""),
+        ("--processes", ""),
+        ("--listen", ": addresses are given without a flag: ADDRESS... -- PROGRAM"),
+        ("--command", ": the program and its arguments go at the end: ADDRESS... -- PROGRAM [ARGUMENT]..."),
+        ("-p", ""),
+    ],
+)
+def test_for_a_flag_that_does_not_exist_only_what_is_meant_is_suggested(flag: str, told: str) -> None:
+    assert said("serve", flag, "x", "127.0.0.1:0", "--", "cat") == f"No such option {flag!r}{told}"
+
+
+def test_another_commands_flags_are_suggested_in_the_same_way() -> None:
+    assert said("selftest", "--tls") == "No such option '--tls'"
+    assert (
+        said("upgrade", "--timeouts", "3", str(os.getpid())) == "No such option '--timeouts'; did you mean --timeout?"
+    )
