@@ -265,7 +265,7 @@ def test_the_socket_is_one_of_the_socket_module_whatever_the_connection_was_made
     conn: Connection, peer: socket.socket
 ) -> None:
     descriptor = conn.fileno()
-    assert type(conn.socket) is socket.socket
+    assert isinstance(conn.socket, socket.socket)
     assert conn.socket is conn.socket
     assert conn.fileno() == conn.socket.fileno() == descriptor
     assert (conn.socket.family, conn.socket.type) == (peer.family, peer.type)
@@ -273,6 +273,23 @@ def test_the_socket_is_one_of_the_socket_module_whatever_the_connection_was_made
     assert peer.recv(100) == b"past the connection"
     peer.sendall(b"into it")
     assert conn.read() == b"into it"
+
+
+SENDS = """
+import multiprocessing, socket
+from tcppar.child.client_socket import ClientSocket
+here, there = multiprocessing.Pipe()
+ours, its = socket.socketpair()
+here.send(ClientSocket(ours.family, ours.type, ours.proto, ours.detach()))
+there.recv().sendall(b"from there")
+print(its.recv(100))
+"""
+
+
+def test_the_socket_can_be_sent_to_another_process() -> None:
+    """By multiprocessing, which knows how to send sockets by their class alone."""
+    done = subprocess.run([sys.executable, "-c", SENDS], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.stdout, done.stderr) == ("b'from there'\n", "")
 
 
 def test_the_socket_keeps_its_time_limit(pair: tuple[socket.socket, socket.socket]) -> None:

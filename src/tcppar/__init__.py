@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from tcppar.child.async_connection import AsyncConnection
     from tcppar.child.connection import Connection
     from tcppar.child.errors import ConversationError, LimitExceeded, PeerGone, TimedOut
+    from tcppar.child.hooks import on_start, on_stop
     from tcppar.errors import ConfigurationError, SystemRefused, TcpparError
     from tcppar.server import Server, serve
     from tcppar.socketservers import ForkingTCPServer, ForkingUnixStreamServer, PoolTCPServer, PoolUnixStreamServer
@@ -28,6 +29,8 @@ _HOMES = {
     "SystemRefused": "tcppar.errors",
     "TcpparError": "tcppar.errors",
     "TimedOut": "tcppar.child.errors",
+    "on_start": "tcppar.child.hooks",
+    "on_stop": "tcppar.child.hooks",
     "serve": "tcppar.server",
 }
 
@@ -47,6 +50,8 @@ __all__ = [
     "TcpparError",
     "TimedOut",
     "__version__",
+    "on_start",
+    "on_stop",
     "serve",
 ]
 

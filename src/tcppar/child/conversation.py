@@ -30,9 +30,8 @@ NO_WAIT = _socket.MSG_DONTWAIT
 # A child has the signals' defaults, and SIGPIPE would end it. Without the flag (some BSDs) nothing else helps.
 _NO_SIGNAL: int = getattr(_socket, "MSG_NOSIGNAL", 0)
 
-# What recv(2), send(2), tcp(7), ip(7) and icmp(7) report of a peer or of the way to it. All else (EBADF, ENOMEM, ...)
-# is no matter of the peer's and stays what it is.
-_GONE = frozenset(
+# All else (EBADF, ENOMEM, ...) is no matter of the peer's and stays what it is.
+GONE = frozenset(
     {
         errno.ECONNRESET,
         errno.ECONNABORTED,
@@ -49,6 +48,7 @@ _GONE = frozenset(
         errno.EPROTO,
     }
 )
+"""What recv(2), send(2), tcp(7), ip(7) and icmp(7) report of a peer or of the way to it."""
 
 
 class Default:
@@ -115,10 +115,12 @@ class Conversation:
         self._socket = other
 
     def _of_socket_module(self) -> _socket.socket:
-        """The same connection as an object of that module. What is closed stays so."""
+        """The same connection as an object of that module's kind. What is closed stays so."""
         bare, was_closed = self._socket, self.closed
         kind, timeout = (bare.family, bare.type, bare.proto), bare.gettimeout()
-        made: _socket.socket = own("socket").socket(*kind, None if was_closed else bare.detach())
+        made: _socket.socket = own("tcppar.child.client_socket").ClientSocket(
+            *kind, None if was_closed else bare.detach()
+        )
         if was_closed:
             made.close()
         elif made.gettimeout() != timeout:  # somebody has set a default (socket.setdefaulttimeout)
@@ -180,7 +182,7 @@ class Conversation:
         except BlockingIOError:
             return None
         except OSError as error:
-            if error.errno in _GONE:
+            if error.errno in GONE:
                 raise PeerGone(f"the connection broke: {error.strerror}", self._buffer.take_all()) from error
             raise
 
@@ -190,7 +192,7 @@ class Conversation:
         except BlockingIOError:
             return None
         except OSError as error:
-            if error.errno in _GONE:
+            if error.errno in GONE:
                 raise PeerGone(f"the connection broke: {error.strerror}") from error
             raise
 
@@ -198,7 +200,7 @@ class Conversation:
         try:
             self._socket.shutdown(_socket.SHUT_WR)
         except OSError as error:
-            if error.errno in _GONE:
+            if error.errno in GONE:
                 raise PeerGone(f"the connection broke: {error.strerror}") from error
             raise
 

@@ -6,27 +6,25 @@ As all that handlers' processes are forked from, it imports next to nothing (see
 from __future__ import annotations
 
 import _socket
-import sys
 
-from tcppar.child.conversation import finish
-from tcppar.child.errors import PeerGone
+from tcppar.child import request_handlers
+from tcppar.child.blame import of_client
 from tcppar.child.late_imports import LateImports
 from tcppar.child.own_path import OwnPath, own
-from tcppar.child.process import FAILED, SUCCEEDED, say, say_traceback
+from tcppar.child.process import FAILED, SUCCEEDED, leave_if_copy, say, say_traceback, text_of
 from tcppar.child.unrun import unrun
 from tcppar.endpoints import PlainEnds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket as sockets
     from collections.abc import Callable
-    from typing import Any, NoReturn, Protocol
+    from typing import Any, Protocol
 
     from tcppar.child.async_connection import AsyncConnection
     from tcppar.child.connection import Connection
     from tcppar.child.conversation import Conversation
     from tcppar.child.event_loop import EarlyLoop
-    from tcppar.endpoints import Address, Ends
+    from tcppar.endpoints import Ends
 
     class Conversing(Protocol):
         """What a handler is called with, or made of, and what is ended after it."""
@@ -35,9 +33,8 @@ if TYPE_CHECKING:
 
     Begin = Callable[[_socket.socket, str, str, Ends], Conversing]
 
-LATE = {"socket": "socket", "log": "tcppar.child.connection_log"}
+LATE = {"socket": "tcppar.child.client_socket", "log": "tcppar.child.connection_log"}
 """What of a connection needs a module that most handlers have no use for."""
-_GONE = (PeerGone, ConnectionError)
 _FAMILIES = {"ipv4": _socket.AF_INET, "ipv6": _socket.AF_INET6, "unix": _socket.AF_UNIX}
 # The interpreter counts how often code runs before it settles how to run it, some dozen times at most: after so many
 # rehearsals processes forked from this one no longer write to the pages in which it counts.
@@ -118,43 +115,45 @@ class Handler:
         return code
 
     def _converse(self, called: Any, descriptor: int, connection_id: str, service: str, endpoints: Ends) -> int:
-        """As `converse`, for any handler of this kind.
+        """As `converse`, for any handler of this kind."""
+        # With its kind given, the socket object asks the system for nothing.
+        sock = _socket.socket(_FAMILIES[endpoints.family], _socket.SOCK_STREAM, 0, descriptor)
+        conversing = self._begin(sock, connection_id, service, endpoints)
+        code = self._run(called, conversing, connection_id, endpoints)
+        leave_if_copy(code)
+        conversing._finish()
+        return code
+
+    def _run(self, called: Any, conversing: Conversing, connection_id: str, endpoints: Ends) -> int:
+        """Run it to its end; an exit code.
 
         What a handler raises ends its own connection and nothing else: this is one of the two places that catch
         everything.
         """
-        # With its kind given, the socket object asks the system for nothing.
-        sock = _socket.socket(_FAMILIES[endpoints.family], _socket.SOCK_STREAM, 0, descriptor)
-        conversing = self._begin(sock, connection_id, service, endpoints)
         try:
             left = unrun(self._kind.run(called, conversing))
         except SystemExit as leaving:
             return _exit_code(leaving)
         except BaseException as error:  # noqa: BLE001 - see above
-            if _is_peers(error):
-                say(f"handler {self.target}: connection {connection_id}: {endpoints.peer} is gone: {error}")
+            if (account := of_client(error)) is not None:
+                say(f"handler {self.target}: connection {connection_id}: {endpoints.peer} {account}")
             else:
                 say_traceback(f"handler {self.target} failed in connection {connection_id} from {endpoints.peer}")
             return FAILED
-        finally:
-            conversing._finish()
         if left is None:
             return SUCCEEDED
         say(f"handler {self.target}: connection {connection_id}: it has returned {left}")
         return FAILED
 
 
-def _is_peers(error: BaseException) -> bool:
-    """Whether it says that the peer is gone, and nothing else; tasks raise several at once (ExceptionGroup)."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(_GONE)[1] is None
-    return isinstance(error, _GONE)
-
-
 def _exit_code(leaving: SystemExit) -> int:
+    """As Python at its end: a text is told, and means failure."""
     if leaving.code is None:
         return SUCCEEDED
-    return leaving.code & 0xFF if isinstance(leaving.code, int) else FAILED
+    if isinstance(leaving.code, int):
+        return leaving.code & 0xFF
+    say(text_of(leaving.code))
+    return FAILED
 
 
 def _prepare_function() -> Begin:
@@ -218,71 +217,11 @@ def _rehearsed_coroutine(_: object, mentions: frozenset[str]) -> Callable[[Async
     return answer
 
 
-class _Request:
-    """What socketserver's protocol has of a connection: the socket and the client's address."""
-
-    def __init__(self, sock: sockets.socket, endpoints: Ends) -> None:
-        self.socket = sock
-        self.endpoints = endpoints
-
-    def _finish(self) -> None:
-        finish(self.socket)
-
-
-def _prepare_request() -> Begin:
-    import socket as sockets
-
-    def begin(sock: _socket.socket, connection_id: str, service: str, endpoints: Ends) -> _Request:
-        return _Request(sockets.socket(sock.family, sock.type, sock.proto, sock.detach()), endpoints)
-
-    return begin
-
-
-def _run_request(called: Any, request: _Request) -> None:
-    """As socketserver: the class is called with the socket, the client's address and the server."""
-    server = RequestServer(called, request.endpoints)
-    called(request.socket, _as_in_python(request.endpoints.family, request.endpoints.remote_address), server)
-
-
-def _rehearsed_request(called: Any, _: frozenset[str]) -> object:
-    """A class with the base that the user's has of socketserver's, which does most of the work."""
-    socketserver = sys.modules.get("socketserver")
-    if socketserver is None or not issubclass(called, socketserver.StreamRequestHandler):
-        return _Answer
-    answer = {"handle": lambda handler: handler.wfile.write(handler.rfile.readline(1))}
-    return type("Answer", (socketserver.StreamRequestHandler,), answer)
-
-
-class _Answer:
-    def __init__(self, request: sockets.socket, client_address: object, server: object) -> None:
-        request.sendall(request.recv(1))
-
-
 FUNCTION = Kind(_prepare_function, _run_function, _rehearsed_function)
 """A function of a Connection."""
 COROUTINE = Kind(_prepare_coroutine, _Coroutines(), _rehearsed_coroutine)
 """An async def of an AsyncConnection."""
-REQUEST_HANDLER = Kind(_prepare_request, _run_request, _rehearsed_request)
+REQUEST_HANDLER = Kind(request_handlers.prepare, request_handlers.run, request_handlers.rehearsed)
 """A class of socketserver's."""
-
-
-class RequestServer:
-    """What a request handler of socketserver's finds as `self.server`: where its client connected to, and its class.
-
-    The server itself is another process. What a program has put there, or would call there, is not here.
-    """
-
-    def __init__(self, handler_class: Any, endpoints: Ends) -> None:
-        self.RequestHandlerClass = handler_class
-        self.server_address = _as_in_python(endpoints.family, endpoints.local_address)
-
-    def __getattr__(self, name: str) -> NoReturn:
-        raise AttributeError(
-            f"self.server has no {name!r} here: the server is another process, and shares no objects with its request "
-            "handlers; what they need stands in their module"
-        )
-
-
-def _as_in_python(family: str, address: Address) -> object:
-    """An address in the form that Python's sockets have for its family."""
-    return (*address, 0, 0) if family == "ipv6" else address
+SERVER = Kind(request_handlers.prepare, request_handlers.run_by_server, request_handlers.rehearsed_by_server)
+"""A server of socketserver's that calls one."""

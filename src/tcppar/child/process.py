@@ -10,6 +10,7 @@ import _io
 import os
 import sys
 
+from tcppar.child import hooks, randomness
 from tcppar.child.own_path import OwnPath, own
 
 TYPE_CHECKING = False
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 SUCCEEDED, FAILED, CANNOT_BEGIN = 0, 1, 111
-_NUMPY_RANDOM = "numpy.random"
 
 Limits = tuple[tuple[int, tuple[int, int]], ...]
 
@@ -31,25 +31,62 @@ def limits(rlimits: Iterable[tuple[str, int, int]]) -> Limits:
     return tuple((getattr(resource, f"RLIMIT_{name.upper()}"), (soft, hard)) for name, soft, hard in rlimits)
 
 
-def live(life: Callable[..., int], given: tuple[Any, ...], target: str, limits: Limits) -> NoReturn:
+def live(life: Callable[..., int], given: tuple[Any, ...], target: str, limits: Limits | None) -> NoReturn:
     """Live, and end with the code that `life` returns, without a word to what this process was forked from.
 
     Args:
         given: what `life` is called with.
         target: what the configuration calls the handler.
-        limits: from here on.
+        limits: from here on; None if `life` is to call `begin` itself.
     """
     code = CANNOT_BEGIN
     try:
-        set_limits(limits)
-        if _NUMPY_RANDOM in sys.modules:
-            # The standard library's random sees to a fork itself, and logging and OpenSSL do.
-            sys.modules[_NUMPY_RANDOM].seed()
+        os.register_at_fork(after_in_child=_become_copy)
+        randomness.renew()
+        if limits is not None:
+            begin(limits)
         code = life(*given)
     except BaseException:  # noqa: BLE001 - whatever it is, it must not go on in the spawner's code
         say_traceback(f"a process for handler {target} could not begin")
+    else:
+        code = _stop(code, target)
     finally:
-        _flush_and_exit(code)
+        flush_and_exit(code)
+
+
+def begin(limits: Limits) -> None:
+    """Before the first connection of this process.
+
+    Raises:
+        OSError, ValueError: a limit is refused. And whatever a user's function raises.
+    """
+    set_limits(limits)
+    hooks.start()
+
+
+def _stop(code: int, target: str) -> int:
+    try:
+        hooks.stop()
+    except BaseException:  # noqa: BLE001 - it is a user's, and there is nobody else to tell
+        say_traceback(f"handler {target}: a function of on_stop failed")
+        return code or FAILED
+    return code
+
+
+# A handler that forks, and in whose child the handler returns, does not mean that child to serve connections.
+_is_copy = False
+
+
+def _become_copy() -> None:
+    global _is_copy
+    _is_copy = True
+
+
+def leave_if_copy(code: int) -> None:
+    """In a process that the handler itself has forked from one of ours: end. The connection, and the line to the
+    supervisor, are those of the process that it was forked from."""
+    if _is_copy:
+        flush_and_exit(code)
 
 
 def set_limits(limits: Limits) -> None:
@@ -66,12 +103,34 @@ def set_limits(limits: Limits) -> None:
 
 
 def say(what: str) -> None:
-    """Write to the log, in one piece, for other processes write to it too."""
+    """Write to the log, in one piece, for other processes write to it too.
+
+    A handler can put anything in the place of sys.stderr; None is what Python itself does without.
+    """
+    for stream in (sys.stderr, sys.__stderr__):
+        if stream is not None and _is_written(what.rstrip("\n") + "\n", stream):
+            return
+
+
+def _is_written(what: str, stream: Any) -> bool:
+    """Whether it was written; if the handler has closed it, nothing more is to be tried: its descriptor is open as
+    something else by now, perhaps."""
     try:
-        sys.stderr.write(what.rstrip("\n") + "\n")
-        sys.stderr.flush()
+        stream.write(what)
+        stream.flush()
     except (OSError, ValueError):
-        pass  # the handler has closed it
+        return True
+    except Exception:  # noqa: BLE001 - it is a user's
+        return False
+    return True
+
+
+def text_of(value: object) -> str:
+    """As `str`, of what is a user's and may do anything."""
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - see above
+        return f"(a {type(value).__qualname__} whose text cannot be had)"
 
 
 def say_traceback(what: str) -> None:
@@ -103,11 +162,12 @@ def flush() -> None:
         try:
             if stream is not None:
                 stream.flush()
-        except (OSError, ValueError):
-            pass  # the handler has closed it
+        except (OSError, ValueError, AttributeError):
+            pass  # the handler has closed it, or put something else in its place
 
 
-def _flush_and_exit(code: int) -> NoReturn:
+def flush_and_exit(code: int) -> NoReturn:
+    """End at once, and say what was printed."""
     try:
         flush()
     finally:

@@ -1,0 +1,100 @@
+"""What users have called when a handler's process begins and ends."""
+
+from pathlib import Path
+
+import pytest
+
+import tcppar
+from tests.support.command import Serve
+from tests.support.handlers import said_by
+from tests.support.server import Server
+
+TEXT = """
+import os, tcppar
+database = None
+
+@tcppar.on_start
+def connect():
+    global database
+    database = f"opened by {os.getpid()}"
+    print("started", os.getpid())
+
+@tcppar.on_stop
+def disconnect():
+    print("stopped", os.getpid())
+
+def handle(conn):
+    conn.write(database.encode())
+"""
+
+
+@pytest.fixture(params=["fork", "pool"])
+def mode(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def serve_text(serve: Serve, folder: Path, text: str, mode: str) -> Server:
+    (folder / "app.py").write_text(text)
+    workers = ["--workers", "2"] if mode == "pool" else []
+    return serve("127.0.0.1:0", "--handler", f"{folder}/app.py:handle", "--mode", mode, *workers)
+
+
+def test_they_are_called_in_each_process_that_has_connections(serve: Serve, mode: str, tmp_path: Path) -> None:
+    server = serve_text(serve, tmp_path, TEXT, mode)
+    for _ in range(4):
+        said_by(server)
+    ends = server.wait_for_event("end", 4)
+    assert server.stop() == 0
+    said = [record["line"] for record in server.events("stderr")]
+    processes = {end["pid"] for end in ends}
+    if mode == "pool":
+        assert len(said) == 4, said  # of two workers, though one alone may have served
+    else:
+        assert sorted(said) == sorted(f"{what} {pid}" for pid in processes for what in ("started", "stopped"))
+        ids = {record["id"] for record in server.events("stderr")}
+        assert ids == {end["id"] for end in ends}
+
+
+def test_each_process_has_what_its_own_start_has_made(serve: Serve, mode: str, tmp_path: Path) -> None:
+    server = serve_text(serve, tmp_path, TEXT, mode)
+    told = {said_by(server) for _ in range(4)}
+    assert told <= {f"opened by {end['pid']}" for end in server.wait_for_event("end", 4)}
+
+
+def test_a_start_that_fails_ends_the_process_with_its_traceback(serve: Serve, tmp_path: Path) -> None:
+    text = (
+        "import tcppar\n@tcppar.on_start\ndef connect(): raise LookupError('no database')\n"
+        "def handle(conn): conn.write(b'served')\n"
+    )
+    server = serve_text(serve, tmp_path, text, "fork")
+    assert said_by(server) == ""
+    assert server.wait_for_event("end")[0]["exit"] == 111
+    server.wait_for(lambda record: record["event"] == "stderr" and record["line"] == "LookupError: no database")
+
+
+def test_a_stop_that_fails_is_told(serve: Serve, mode: str, tmp_path: Path) -> None:
+    text = (
+        "import tcppar\n@tcppar.on_stop\ndef stop(): raise LookupError('in vain')\n"
+        "def handle(conn): conn.write(b'served')\n"
+    )
+    server = serve_text(serve, tmp_path, text, mode)
+    assert said_by(server) == "served"
+    server.wait_for_event("end")
+    assert server.stop() == 0
+    lines = [record["line"] for record in server.events("stderr")]
+    assert any(line.endswith("app.py:handle: a function of on_stop failed") for line in lines)
+    assert "LookupError: in vain" in lines
+
+
+async def _coroutine() -> None: ...
+
+
+def _generator() -> object:
+    yield
+
+
+@pytest.mark.parametrize("wrong", [_coroutine, _generator, 3])
+def test_what_a_call_would_not_run_is_refused(wrong: object) -> None:
+    for register in (tcppar.on_start, tcppar.on_stop):
+        with pytest.raises(TypeError, match="expected a plain function without arguments"):
+            register(wrong)  # type: ignore[type-var]
