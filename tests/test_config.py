@@ -28,7 +28,7 @@ Plain = dict[str, Any]
 SERVICE_SETTINGS = ServiceSettings.__struct_fields__
 SERVER_SETTINGS = ServerSettings.__struct_fields__
 SOUND: Plain = {"listen": ["127.0.0.1:0"], "command": ["cat"]}
-OF_A_HANDLER = ("handler", "mode", "preload")
+OF_A_HANDLER = ("handler", "mode", "preload", "threads_at_fork")
 OF_A_POOL = ("workers", "connections_per_worker", "worker_memory")
 # Beside SOUND: a handler in place of the command.
 HANDLER: Plain = {"command": [], "handler": "orders:handle"}
@@ -205,6 +205,8 @@ MISTAKES: list[tuple[str, Plain, str]] = [
     ("worker_memory", HANDLER | {"worker_memory": "1G"}, 'is for mode = "pool"'),
     ("preload", HANDLER | {"preload": "json"}, "'json': expected a list of strings: [\"json\"]"),
     ("preload", {"preload": ["json"]}, "is for a handler, and there is none"),
+    ("threads_at_fork", HANDLER | {"threads_at_fork": "yes"}, "'yes': expected one of refuse, allow"),
+    ("threads_at_fork", {"threads_at_fork": "allow"}, "is for a handler, and there is none"),
     ("backlog", {"backlog": 0}, "0: expected a whole number from 1 to "),
     ("backlog", {"backlog": 2**31}, "2147483648: expected a whole number from 1 to 2147483647"),
     (

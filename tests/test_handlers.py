@@ -537,7 +537,7 @@ def test_a_module_that_ends_its_process_refuses_the_start(tmp_path: Path) -> Non
     write_modules(tmp_path, {"m": "import os\nos._exit(7)\n"})
     outcome = command.run("serve", "127.0.0.1:0", "--handler", "m:handle", "--directory", tmp_path)
     assert outcome.returncode in (100, 111)
-    assert "its spawner ended (exit 7)" in outcome.stderr
+    assert "the process that was loading it ended (exit 7)" in outcome.stderr
     assert "Traceback" not in outcome.stderr
 
 

@@ -16,7 +16,7 @@ from tcppar.conversion import convert
 from tcppar.errors import LONGEST_SHOWN, ConfigurationError, shown
 from tcppar.net import overlap
 from tcppar.quantities import UNLIMITED, Text
-from tcppar.records import ChildPlan, HandlerPlan, Identity, StderrMode
+from tcppar.records import ChildPlan, HandlerPlan, Identity, StderrMode, ThreadsAtFork
 from tcppar.settings import ServerSettings, ServiceSettings
 
 # A service's name stands in file names, in lines of the log, and in the books, where it has a place of fixed size.
@@ -251,6 +251,7 @@ def _handler_plan(settings: ServiceSettings) -> HandlerPlan | None:
     if settings.handler is None:
         return None
     memory = settings.worker_memory
+    runs_site, user_site = import_path.site_of_server()
     return HandlerPlan(
         target=settings.handler,
         mode=settings.mode,
@@ -259,4 +260,8 @@ def _handler_plan(settings: ServiceSettings) -> HandlerPlan | None:
         preload=settings.preload,
         connections_per_worker=settings.connections_per_worker,
         worker_memory_kb=None if memory is None or memory == UNLIMITED else memory // 1024,
+        threads_allowed=settings.threads_at_fork is ThreadsAtFork.ALLOW,
+        runs_site=runs_site,
+        user_site=user_site,
+        server_state=os.environ.get(import_path.OF_A_SERVER, ""),
     )

@@ -15,7 +15,7 @@ from tcppar.records import HandlerMode
 from tcppar.settings import ServiceSettings
 
 _HANDLER = re.compile(r"(?:[^\W\d]\w*(?:\.[^\W\d]\w*)*|.+\.py):[^\W\d]\w*(?:\.[^\W\d]\w*)*")
-_OF_A_HANDLER = ("mode", "preload")
+_OF_A_HANDLER = ("mode", "preload", "threads_at_fork")
 _OF_A_POOL = ("workers", "connections_per_worker", "worker_memory")
 _OF_SPAWNERS = ("spawners", "connections_per_spawner")
 # execve(2): one word, and what the pointer to each takes.

@@ -15,6 +15,9 @@ from _frozen_importlib_external import PathFinder
 OF_A_PROGRAM = "TCPPAR_IMPORT_PATH"
 """The variable by which a Python program tells the server that it starts where its handlers look first."""
 
+OF_A_SERVER = "TCPPAR_SERVER_STATE"
+"""The variable by which it tells what the processes of requests have as `self.server` (`server_state.py`)."""
+
 _DEPENDENCIES = ("tcppar", "click", "msgspec", "psutil")
 
 _of_handlers: tuple[str, ...] = ()
@@ -45,6 +48,15 @@ def of_handlers() -> tuple[str, ...]:
     given = os.environ.get(OF_A_PROGRAM)
     first = _words() if given is None else given.split(os.pathsep)
     return (*first, *(entry for entry in _installed() if entry not in first))
+
+
+def site_of_server() -> tuple[bool, str]:
+    """Whether this Python has executed what is installed to be executed at its start (site), and the folder of that
+    which the user has installed for himself; empty if it is not looked at."""
+    site = sys.modules.get("site")
+    if site is None or sys.flags.no_site:
+        return False, ""
+    return True, (site.USER_SITE or "") if site.ENABLE_USER_SITE else ""
 
 
 def _words() -> list[str]:

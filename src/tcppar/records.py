@@ -57,6 +57,13 @@ class DescriptorMode(StrEnum):
     LISTEN_FDS = "listen-fds"
 
 
+class ThreadsAtFork(StrEnum):
+    """What becomes of a handler whose modules have started threads."""
+
+    REFUSE = "refuse"
+    ALLOW = "allow"
+
+
 class HandlerMode(StrEnum):
     """Which process runs a Python handler."""
 
@@ -88,6 +95,12 @@ class HandlerPlan(Struct, frozen=True):
         tells_imports: whether its processes tell what they import. Those of one spawner tell it once, for they know
             what others of them have told.
         worker_memory_kb: a worker whose peak memory is above this ends after the connection; None for no limit.
+        threads_allowed: whether threads may run in the process that is to be forked.
+        runs_site: whether what is installed to be executed at Python's start is executed (site), as the server's Python
+            has done.
+        user_site: the folder of what the server's user has installed for himself; empty if it is not looked at.
+        server_state: what request handlers of socketserver's have as `self.server` (`server_state.py`); empty for a
+            small one.
     """
 
     target: str
@@ -98,6 +111,10 @@ class HandlerPlan(Struct, frozen=True):
     connections_per_worker: int | None = None
     worker_memory_kb: int | None = None
     tells_imports: bool = True
+    threads_allowed: bool = False
+    runs_site: bool = False
+    user_site: str = ""
+    server_state: str = ""
 
 
 class ChildPlan(Struct, frozen=True):

@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 
 from tcppar.net.address import Address
 from tcppar.quantities import Bounds, Duration, FileMode, Limit, ResourceLimit, Text
-from tcppar.records import DescriptorMode, HandlerMode, StderrMode
+from tcppar.records import DescriptorMode, HandlerMode, StderrMode, ThreadsAtFork
 
 LARGEST_BACKLOG = 2**31 - 1
 LARGEST_COUNT = 2**31 - 1
@@ -102,6 +102,14 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     preload: Annotated[
         tuple[str, ...], Meta(description="Modules to import once, before the handler, for all of its processes.")
     ] = ()
+    threads_at_fork: Annotated[
+        ThreadsAtFork,
+        Meta(
+            description="What happens if the handler's modules start threads when they are imported. A fork copies one "
+            "thread, and the locks of all. `refuse`: the start is refused, and the import is named; threads of "
+            "libraries that see to forks themselves, such as OpenBLAS, are let pass. `allow`: no thread is looked for."
+        ),
+    ] = ThreadsAtFork.REFUSE
     backlog: Annotated[
         Annotated[int, Meta(ge=1, le=LARGEST_BACKLOG)],
         Meta(

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 
-from tcppar.import_path import OF_A_PROGRAM
+from tcppar.import_path import OF_A_PROGRAM, OF_A_SERVER
 from tcppar.records import ChildPlan, DescriptorMode, Endpoints, Family, Identity, PeerCredentials
 
 PLACEHOLDERS = ("fd", "ctl", "remote_ip", "remote_port", "local_ip", "local_port", "connection_id")
@@ -52,6 +52,7 @@ _NOT_INHERITED = frozenset(
             "TCPPAR_PORTABLE",
             "TCPPAR_TRACEABLE",
             OF_A_PROGRAM,
+            OF_A_SERVER,
         ),
         *(
             f"{kind}{end}{what}"

@@ -38,6 +38,8 @@ class AtFork:
             self._register(**calls)
 
     def apply(self) -> None:
-        """Have done from now on what was noted: in a process whose own forks are to find it."""
-        for calls in self._noted:
+        """Have done from now on what was noted, once: in a process whose own forks are to find it; or in the spawner,
+        where other threads may hold those locks after all."""
+        noted, self._noted = self._noted, []
+        for calls in noted:
             self._register(**calls)

@@ -3,6 +3,7 @@
 import _signal  # type: ignore[import-not-found]
 import os
 import sys
+import time
 
 from tcppar.child import own_path
 from tcppar.descriptors import CHANNEL_DESCRIPTOR
@@ -51,3 +52,4 @@ def become_handlers_home(environment: dict[bytes, bytes]) -> None:
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     os.environb.clear()
     os.environb.update(environment)
+    time.tzset()  # the C library has read TZ already, for the log of whoever started us

@@ -6,7 +6,6 @@ SIGPIPE, a group of its own, its own random numbers.
 
 import _signal  # type: ignore[import-not-found]
 import errno
-import gc
 import mmap
 import os
 import resource
@@ -21,7 +20,7 @@ import msgspec
 from tcppar.child import contract
 from tcppar.child.handlers import Handler
 from tcppar.child.own_path import OwnPath
-from tcppar.child.process import SUCCEEDED, limits, live
+from tcppar.child.process import SUCCEEDED, begin, limits, live
 from tcppar.child.worker import Worker
 from tcppar.mark import RLIMIT_LOCKS, limits_of, mark_of
 from tcppar.net.calls import Calls
@@ -39,6 +38,7 @@ from tcppar.records import (
     Report,
     Taken,
 )
+from tcppar.spawner.settling import settle
 from tcppar.spawner.title import CHILD, WORKER, Title
 
 if TYPE_CHECKING:
@@ -69,9 +69,7 @@ class ForkLauncher:
         self._title = Title(plan.service)
         with OwnPath():
             handler.rehearse(plan.service)
-        # What is there now is no garbage, and a collection in a child would only copy pages by looking at it.
-        gc.collect()
-        gc.freeze()
+        settle()
         if plan.handler.tells_imports:
             handler.watch_imports(_Said().is_first)
 
@@ -94,7 +92,7 @@ class ForkLauncher:
     def _fork(self, *life: Any) -> int:
         pid = os.fork()
         if pid == 0:
-            live(self._begin, life, self._handler_plan.target, self._limits)
+            live(self._begin, life, self._handler_plan.target, None)
         return pid
 
     # In the child.
@@ -110,6 +108,7 @@ class ForkLauncher:
             os.close(log)
         # signal.signal is this function in a wrapper that makes enums of numbers, and touches 50 pages more.
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+        begin(self._limits)
         return life(*given)
 
     def _converse(self, descriptor: int, offer: Offer) -> int:

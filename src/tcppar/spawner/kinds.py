@@ -32,8 +32,8 @@ def kind_of(found: Any) -> Kind:
     Raises:
         NotAHandler: it is of none.
     """
-    if isinstance(found, type):
-        return _kind_of_class(found)
+    if isinstance(whole := _of_partial(found), type):
+        return _kind_of_class(whole)
     if not callable(found):
         raise NotAHandler(f"{found!r} cannot be called: {_EXPECTED}")
     function, given = _what_is_called(found)
@@ -45,6 +45,15 @@ def kind_of(found: Any) -> Kind:
     if (what := _never_run(found)) is not None:
         raise NotAHandler(f"it {what}: {_EXPECTED}")
     return FUNCTION
+
+
+def _of_partial(found: Any) -> Any:
+    """What functools.partial has made it of; itself if it is not."""
+    # A partial function can only be there if somebody has loaded it.
+    partial = functools.partial if (functools := sys.modules.get("functools")) else ()
+    while isinstance(found, partial):
+        found = found.func
+    return found
 
 
 def _kind_of_class(found: type) -> Kind:

@@ -263,14 +263,14 @@ def main() -> NoReturn:
         launcher = Launcher(plan, fast=features.fast_spawn)
     else:
         # Imported only where it is needed: the memory of a spawner counts many times.
-        from tcppar.spawner import loading
+        from tcppar.spawner import files, loading
         from tcppar.spawner.forking import ForkLauncher
 
         named = plan.handler
         beginning.become_handlers_home(plan.environment)
         try:
-            handler = loading.load(named.target, named.import_path, named.folder, named.preload)
-        except loading.CannotLoad as error:
+            handler = loading.load(loading.Wanted(msgspec.structs.asdict(named)))
+        except files.CannotLoad as error:
             channel.send([Refused(str(error), mistake=True, sources=loading.sources(error))])
             sys.exit(1)
         sources = loading.sources()

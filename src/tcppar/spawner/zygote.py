@@ -12,18 +12,18 @@ The spawner whose loop is in Python (`loop.py`) makes two thirds of the connecti
 from __future__ import annotations
 
 import _socket
-import gc
 import sys
 
 from tcppar.child.own_path import OwnPath
-from tcppar.child.process import SUCCEEDED, limits, live, set_limits
+from tcppar.child.process import SUCCEEDED, begin, limits, live
 from tcppar.child.worker import Worker
 from tcppar.descriptors import CHANNEL_DESCRIPTOR
 from tcppar.endpoints import PlainEnds
 from tcppar.mark import mark_of
-from tcppar.spawner import beginning, loading, sandbox
+from tcppar.spawner import beginning, files, loading, sandbox
 from tcppar.spawner.at_fork import AtFork
 from tcppar.spawner.oom import OomScore
+from tcppar.spawner.settling import settle
 from tcppar.spawner.title import CHILD, SPAWNER, WORKER, Title
 
 try:
@@ -73,9 +73,7 @@ class Zygote:
         """Serve until there is nothing more to come and no child left. Children do not return."""
         with OwnPath():
             self._handler.rehearse(self._service)
-        # What is there now is no garbage, and a collection in a child would only copy pages by looking at it.
-        gc.collect()
-        gc.freeze()
+        settle()
         if self._plan["tells_imports"]:
             self._handler.watch_imports(_zygote.is_first)
         spares = 0 if self._plan["mode"] == "pool" else _SPARES
@@ -88,7 +86,7 @@ class Zygote:
             self._at_fork.apply()
             life = self._wait if order is None else self._work if order[0] == _HIRE else self._converse
             # One that waits must have room for what comes with an offer: two descriptors.
-            live(life, given, self._handler.target, () if order is None else self._limits)
+            live(life, given, self._handler.target, None if order is None else self._limits)
 
     def _work(self, channel: int, hire: tuple[Any, ...]) -> int:
         Worker(
@@ -110,7 +108,7 @@ class Zygote:
         given = _zygote.wait(channel)
         if given is None:
             return SUCCEEDED  # the spawner has ended, or has no more use for it
-        set_limits(self._limits)
+        begin(self._limits)
         return self._converse(*given)
 
     def _converse(self, descriptor: int, offer: tuple[Any, ...]) -> int:
@@ -172,11 +170,13 @@ def main() -> NoReturn:
         beginning.become_handlers_home(plan["environment"])
         at_fork = AtFork()
         with at_fork:
-            handler = loading.load(*(plan["handler"][name] for name in ("target", "import_path", "folder", "preload")))
+            handler = loading.load(loading.Wanted(plan["handler"]))
+        if plan["handler"]["threads_allowed"]:
+            at_fork.apply()
     except sandbox.CannotEnter as error:
         _say(channel, [_REFUSED, str(error), False, []])
         sys.exit(1)
-    except loading.CannotLoad as error:
+    except files.CannotLoad as error:
         _say(channel, [_REFUSED, str(error), True, list(loading.sources(error))])
         sys.exit(1)
     _say(channel, [_READY, list(loading.sources()), 0])

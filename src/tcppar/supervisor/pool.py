@@ -19,6 +19,7 @@ from tcppar.policy.strikes import Backoff
 from tcppar.records import Busy, ChildPlan, Ended, Failed, Ready, Refused, Report, StderrMode, Taken
 from tcppar.supervisor import control_folder
 from tcppar.supervisor.answers import AnswerWatch, Debt
+from tcppar.supervisor.early_end import early_end
 from tcppar.supervisor.heritage import PoolRecord, WorkerRecord
 from tcppar.supervisor.spawner_process import MOST_OFFERS, SpawnerProcess
 from tcppar.supervisor.table import Connection, Table
@@ -352,7 +353,7 @@ class Pool:
         self.spawners.remove(spawner)
         self._core.structure_changed()
         self.may_be_small = True
-        self._first(Refused(f"its spawner ended ({outcome})"))
+        self._first(early_end(self.plan, outcome))
         if not self._retired or spawner.children or spawner.offered:
             self._core.log.emit(
                 SpawnerDied(

@@ -14,8 +14,10 @@ from tcppar.config import ServiceConfig, child_plan
 from tcppar.net import calls, opening, platform
 from tcppar.net import channel as channels
 from tcppar.net.channel import Channel, ChannelClosed
+from tcppar.policy import outcome
 from tcppar.records import ChildPlan, Refused, Report
 from tcppar.supervisor import spawner_process
+from tcppar.supervisor.early_end import early_end
 from tcppar.supervisor.service import options_of
 
 _PATIENCE = 30.0
@@ -47,23 +49,29 @@ def _refusal(config: ServiceConfig) -> str | None:
     with ours, open(os.devnull, "w") as null:
         with its:
             pid = spawner_process.start(its.fileno(), null.fileno(), plan, platform.detect())
+        answer, has_ended = None, False
         try:
-            return _answer(ours, plan)
+            answer = _answer(ours, plan)
         except TimeoutError:
             os.kill(pid, signal.SIGKILL)
-            return f"its spawner was not ready within {_PATIENCE:g} s"
+            answer = f"its spawner was not ready within {_PATIENCE:g} s"
+        except (ChannelClosed, OSError):
+            has_ended = True
         finally:
             ours.close()  # which ends it
-            os.waitpid(pid, 0)
+            _, status = os.waitpid(pid, 0)
+    return early_end(plan, outcome.in_words(status)).reason if has_ended else answer
 
 
 def _answer(ours: socket.socket, plan: ChildPlan) -> str | None:
+    """What it says; None if it is ready.
+
+    Raises:
+        ChannelClosed, OSError: it has ended; TimeoutError: it is silent.
+    """
     channel = Channel(ours, msgspec.msgpack.Decoder(list[Report]), calls.PLAIN)  # which know of the time limit
     ours.settimeout(_PATIENCE)
-    try:
-        channel.send(plan)
-        while not (batches := channel.receive()):
-            pass  # a long one comes in pieces
-    except (ChannelClosed, ConnectionError):
-        return "its spawner ended without saying why"
+    channel.send(plan)
+    while not (batches := channel.receive()):
+        pass  # a long one comes in pieces
     return next((report.reason for report in batches[0] if isinstance(report, Refused)), None)
