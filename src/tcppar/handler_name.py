@@ -42,6 +42,22 @@ def name_of(handler: Callable[..., object] | str, folder: str) -> str:
     return f"{module_name}:{name}"
 
 
+def module_of(value: Any) -> str:
+    """The name of its module for other processes, of a class or a function of which `name_of` has a name."""
+    module_name: str = value.__module__
+    return main_module(value.__qualname__) if module_name == _MAIN else module_name
+
+
+def main_module(name: str) -> str:
+    """What other processes import to have what is called so in the program itself.
+
+    Raises:
+        ConfigurationError: they cannot.
+    """
+    main = _importable_main(name)
+    return os.path.basename(main).removesuffix(".py") if os.path.isabs(main) else main
+
+
 def _refusal(what: str, why: str) -> ConfigurationError:
     return ConfigurationError(
         [

@@ -150,6 +150,7 @@ class Server:
             _name(number): address for number, address in enumerate(addresses) if isinstance(address, socket.socket)
         }
         self._stderr_wanted = stderr
+        self._variables: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._addresses: list[ListeningAddress] = []
         self.stderr: IO[bytes] | None = None
@@ -195,7 +196,7 @@ class Server:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=self._stderr_wanted,
-                    env=os.environ | _paths() | environment,
+                    env=os.environ | _paths() | environment | self._variables,
                     pass_fds=[says.fileno(), lives.fileno(), *passed],
                     process_group=0,
                 )
@@ -391,10 +392,20 @@ def _import_path() -> Sequence[str]:
 
 def _pipe(childs: ExitStack, *, childs_end: int = 1) -> tuple[IO[bytes], IO[bytes]]:
     """A pipe, of which the end that is the server's is closed here with the stack."""
-    reader, writer = os.pipe()
+    reader, writer = (_beyond_standard(number) for number in os.pipe())
     ends = os.fdopen(reader, "rb"), os.fdopen(writer, "wb", buffering=0)
     childs.enter_context(ends[childs_end])
     return ends
+
+
+def _beyond_standard(number: int) -> int:
+    """A descriptor in its place above 2: where this program has closed those below, a pipe gets their numbers, and the
+    server would get something else there."""
+    if number >= _FIRST_PASSED:
+        return number
+    moved: int = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _FIRST_PASSED)
+    os.close(number)
+    return moved
 
 
 # Signals.

@@ -3,28 +3,23 @@
 import socketserver
 import threading
 from collections.abc import Mapping
+from functools import partial
 from signal import Signals
 from socket import AF_UNIX
-from typing import Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
+from tcppar.child import request_handlers, server_copy
 from tcppar.errors import ConfigurationError
+from tcppar.import_path import OF_A_SERVER
 from tcppar.records import HandlerMode
 from tcppar.server import Server, refuse_in_an_import, refuse_wrapped
+from tcppar.server_state import CALLED, as_passed, state_of
 from tcppar.settings import LARGEST_BACKLOG, ServiceSettings
 
-# What socketserver calls for every request, in the process that accepts. Here that is not the program's.
-_NOT_CALLED = (
-    "get_request",
-    "verify_request",
-    "process_request",
-    "finish_request",
-    "handle_error",
-    "shutdown_request",
-    "close_request",
-    "handle_timeout",
-    "process_request_thread",
-    "collect_children",
-)
+# What socketserver calls in the process that accepts, and which is not called in the process of a request.
+_NOT_CALLED = ("get_request", "handle_timeout", "process_request_thread", "collect_children")
+# Where socketserver's mix-ins make threads or processes.
+_MADE_BY = "process_request"
 # Attributes that are for a server of another kind.
 _WITHOUT_EFFECT = {
     "timeout": "only handle_request uses it, which is not here; to limit clients, set the request handler's timeout",
@@ -47,15 +42,21 @@ class ForkingTCPServer(socketserver.TCPServer):
 
     - The request handler class must be at the top level of a module, or of the program itself, and the program must
       start its server under `if __name__ == "__main__":`.
-    - In a request handler, `self.server` is not this object, which is in another process. It is a small one with
-      `server_address` and `RequestHandlerClass`; what else handlers need they find in their module.
-    - A subclass cannot override what socketserver calls for every request (`verify_request`, `process_request`,
-      `finish_request`, `handle_error`, ...); the constructor refuses one that does, or that has one of socketserver's
-      mix-ins. The request handler's `setup`, `handle` and `finish` are the places for it.
+    - In a request handler, `self.server` is not this object, which is in another process, but a copy of the same class,
+      with the attributes that this one had when `serve_forever` was called and that can be pickled. So the request
+      handlers of http.server, xmlrpc.server and wsgiref find what they look for, if their server is a base too:
+      `class Server(tcppar.ForkingTCPServer, SimpleXMLRPCServer): pass`, in place of socketserver.ThreadingMixIn. What
+      cannot be pickled, a database connection, say, is not there; functions must be at the top level of a module. What
+      a request changes in its copy no other process sees.
+    - `verify_request`, `process_request`, `finish_request`, `handle_error`, `shutdown_request` and `close_request` can
+      be overridden, and are called for the copy, in the request's process; the class must then be at the top level of a
+      module too. What is called in the process that accepts cannot: `get_request`, `handle_timeout`. The constructor
+      refuses a class that overrides it, or that has one of socketserver's mix-ins.
     - There is no `handle_request`, and so no `timeout` and `handle_timeout`.
     - `socket` is a plain one: TLS begins in the request handler. The refusal of a wrapped socket has the lines for it.
     - While `serve_forever` runs, `RequestHandlerClass`, `max_children` and `tcppar_settings` cannot be changed.
-    - When a request handler fails, its traceback is written to the log, and its client sees an orderly end.
+    - When a request handler fails, and `handle_error` is not overridden, its traceback is written to the log, and its
+      client sees an orderly end.
 
     Attributes:
         max_children: how many requests may be served at once; more clients wait in the queue.
@@ -73,26 +74,33 @@ class ForkingTCPServer(socketserver.TCPServer):
     tcppar_settings: ClassVar[Mapping[str, Any]] = {}
     _mode = HandlerMode.FORK
 
-    def __init__(self, server_address: Any, RequestHandlerClass: type[Any], bind_and_activate: bool = True) -> None:
+    def __init__(
+        self, server_address: Any, *RequestHandlerClass: Any, bind_and_activate: bool = True, **others: Any
+    ) -> None:
         """Listen.
 
         Args:
             server_address: (host, port), or the path of a Unix socket.
-            RequestHandlerClass: a request handler class of socketserver.
+            RequestHandlerClass: a request handler class of socketserver, or a functools.partial of one. What follows it
+                is `bind_and_activate`; or what the other base of the class expects.
             bind_and_activate: whether to call `server_bind` and `server_activate`.
+            others: what the other base of the class expects, such as `allow_none` of SimpleXMLRPCServer.
 
         Raises:
             ConfigurationError: the class cannot be found by other processes, a setting is wrong, or a method is
                 overridden that would not be called.
             OSError: as bind(2) and listen(2).
         """
+        construct: Any = super().__init__
+        if len(RequestHandlerClass) > 1 and construct.__func__ is socketserver.TCPServer.__init__:
+            RequestHandlerClass, bind_and_activate = RequestHandlerClass[:1], RequestHandlerClass[1]
         refuse_in_an_import()
         _refuse_what_is_not_called(type(self))
         self._serves = False
         self._leaving: list[Server] = []
         self._stop_asked = threading.Event()
         self._left = threading.Event()
-        super().__init__(server_address, RequestHandlerClass, bind_and_activate=False)
+        construct(server_address, *RequestHandlerClass, bind_and_activate=False, **others)
         try:
             self._new_server()  # tells of mistakes now
             if bind_and_activate:
@@ -114,6 +122,8 @@ class ForkingTCPServer(socketserver.TCPServer):
             raise ConfigurationError([_not_called(f"{type(self).__qualname__}.{name}")])
         if name in _WITHOUT_EFFECT and value is not None:
             raise ConfigurationError([f"{type(self).__qualname__}.{name}: {_WITHOUT_EFFECT[name]}"])
+        if name in CALLED:
+            as_passed(self, name, value)
         if name in _TOLD_AT_THE_START and vars(self).get("_serves"):
             raise ConfigurationError(
                 [f"{type(self).__qualname__}.{name}: cannot be changed while the server runs; set it before"]
@@ -124,7 +134,27 @@ class ForkingTCPServer(socketserver.TCPServer):
         settings: dict[str, Any] = {"mode": self._mode, "max_connections": self.max_children} | dict(
             self.tcppar_settings
         )
-        return Server(self.socket, handler=self.RequestHandlerClass, **settings)
+        handler_class: Any = self.RequestHandlerClass
+        while isinstance(handler_class, partial):
+            handler_class = handler_class.func
+        server = Server(self.socket, handler=handler_class, **settings)
+        if state := state_of(self, _OURS, _APART):
+            server._variables[OF_A_SERVER] = state
+        return server
+
+    if not TYPE_CHECKING:  # to whom every attribute would be there
+
+        def __getattr__(self, name: str) -> Any:
+            """Asked only for what is not here: of http.server's attributes, and in a request's copy."""
+            if (reason := server_copy.explain(self, name)) is not None:
+                raise AttributeError(reason)
+            if name in request_handlers.OF_ADDRESS or server_copy.is_copy(self):
+                return request_handlers.named_by_address(self, name)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A request handler has failed: its traceback is written to the log, with the connection's id."""
+        raise  # noqa: PLE0704 - what is being handled
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
         """Serve until `shutdown`, or until somebody stops the server's process.
@@ -190,13 +220,13 @@ class ForkingTCPServer(socketserver.TCPServer):
 
 def _refuse_what_is_not_called(kind: type[socketserver.TCPServer]) -> None:
     mistakes = []
-    for name in _NOT_CALLED:
+    for name in (*_NOT_CALLED, _MADE_BY):
         owner = next((ancestor for ancestor in kind.__mro__ if name in vars(ancestor)), socketserver.BaseServer)
         if owner.__module__ == socketserver.__name__ and owner.__name__.endswith("MixIn"):
             mistakes.append(
                 f"{kind.__qualname__}: leave out {owner.__name__}, because every request has its own process anyway"
             )
-        elif owner.__module__ != socketserver.__name__:
+        elif owner.__module__ != socketserver.__name__ and name != _MADE_BY:
             mistakes.append(f"{kind.__qualname__}: {_not_called(f'{owner.__qualname__}.{name}')}")
     mistakes += [
         f"{kind.__qualname__}.{name}: {reason}"
@@ -209,8 +239,8 @@ def _refuse_what_is_not_called(kind: type[socketserver.TCPServer]) -> None:
 
 def _not_called(method: str) -> str:
     return (
-        f"{method} would not be called, because requests are accepted and served in other processes; move what it "
-        "does to the request handler's setup, handle or finish"
+        f"{method} would not be called, because requests are accepted by another process; move what it does to "
+        "verify_request or process_request, or to the request handler's setup, handle or finish"
     )
 
 
@@ -233,3 +263,11 @@ class PoolUnixStreamServer(PoolTCPServer):
     """PoolTCPServer on a Unix socket; see ForkingUnixStreamServer."""
 
     address_family = AF_UNIX
+
+
+_OURS = (ForkingTCPServer, PoolTCPServer, ForkingUnixStreamServer, PoolUnixStreamServer)
+# Attributes that belong to the program's process.
+_APART = (
+    *("socket", "_serves", "_leaving", "_stop_asked", "_left"),
+    *("_BaseServer__is_shut_down", "_BaseServer__shutdown_request"),
+)
