@@ -58,17 +58,21 @@ def _checked(function: Hook) -> Hook:
     return function
 
 
+def are_there() -> bool:
+    """Whether any function was registered."""
+    return bool(_at_start or _at_stop)
+
+
 def start() -> None:
     """This process begins."""
     global _started
-    if _at_start or _at_stop:
-        _started = True
-        for function in _at_start:
-            function()
+    _started = True
+    for function in _at_start:
+        function()
 
 
 def stop() -> None:
-    """It ends, in order."""
+    """It ends, in order; a spare one perhaps without having begun."""
     if _started:
         for function in _at_stop:
             function()

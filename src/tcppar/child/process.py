@@ -10,7 +10,6 @@ import _io
 import os
 import sys
 
-from tcppar.child import hooks, randomness
 from tcppar.child.own_path import OwnPath, own
 
 TYPE_CHECKING = False
@@ -41,17 +40,27 @@ def live(life: Callable[..., int], given: tuple[Any, ...], target: str, limits: 
     """
     code = CANNOT_BEGIN
     try:
-        os.register_at_fork(after_in_child=_become_copy)
-        randomness.renew()
         if limits is not None:
             begin(limits)
         code = life(*given)
+        if _last:
+            code = _stop(code, target)
     except BaseException:  # noqa: BLE001 - whatever it is, it must not go on in the spawner's code
         say_traceback(f"a process for handler {target} could not begin")
-    else:
-        code = _stop(code, target)
     finally:
         flush_and_exit(code)
+
+
+# Most handlers have nothing of the kind, and each object that is looked at costs each process a page.
+_first: list[Callable[[], object]] = []
+_last: list[Callable[[], object]] = []
+
+
+def call_in_each(first: Callable[[], object], last: Callable[[], object] | None = None) -> None:
+    """Have functions called in each process: before its first connection, and at its orderly end."""
+    _first.append(first)
+    if last is not None:
+        _last.append(last)
 
 
 def begin(limits: Limits) -> None:
@@ -60,43 +69,41 @@ def begin(limits: Limits) -> None:
     Raises:
         OSError, ValueError: a limit is refused. And whatever a user's function raises.
     """
-    set_limits(limits)
-    hooks.start()
+    if limits:
+        _set(limits)
+    for call in _first:
+        call()
 
 
 def _stop(code: int, target: str) -> int:
     try:
-        hooks.stop()
+        for call in _last:
+            call()
     except BaseException:  # noqa: BLE001 - it is a user's, and there is nobody else to tell
         say_traceback(f"handler {target}: a function of on_stop failed")
         return code or FAILED
     return code
 
 
-# A handler that forks, and in whose child the handler returns, does not mean that child to serve connections.
-_is_copy = False
+# A handler that forks, and in whose child the handler returns, does not mean that child to serve connections. Whether
+# this process is such a child, the loop in C knows; elsewhere Python has to be told by each process.
+_is_copy: Callable[[], bool] = bool
 
 
-def _become_copy() -> None:
+def tell_copies_by(is_copy: Callable[[], bool]) -> None:
+    """Whether this process was forked by one of a handler's processes is told by this, from now on."""
     global _is_copy
-    _is_copy = True
+    _is_copy = is_copy
 
 
 def leave_if_copy(code: int) -> None:
     """In a process that the handler itself has forked from one of ours: end. The connection, and the line to the
     supervisor, are those of the process that it was forked from."""
-    if _is_copy:
+    if _is_copy():
         flush_and_exit(code)
 
 
-def set_limits(limits: Limits) -> None:
-    """Let them hold for this process.
-
-    Raises:
-        OSError, ValueError: one is refused.
-    """
-    if not limits:
-        return
+def _set(limits: Limits) -> None:
     resource = own("resource")
     for name, both in limits:
         resource.setrlimit(name, both)

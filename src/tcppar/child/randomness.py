@@ -20,20 +20,19 @@ _LARGEST_CHOSEN = 1 << 64
 _found: list[Any] = []
 
 
-def find() -> None:
-    """Find those of numpy's that were seeded by the system; before the first fork."""
+def find() -> bool:
+    """Find those of numpy's that were seeded by the system, before the first fork; whether numpy is there at all."""
     numpy = sys.modules.get(_NUMPY)
-    if numpy is not None:
-        kind = numpy.BitGenerator
-        _found[:] = (found for found in gc.get_objects() if issubclass(type(found), kind) and _is_fresh(found))
+    if numpy is None:
+        return False
+    kind = numpy.BitGenerator
+    _found[:] = (found for found in gc.get_objects() if issubclass(type(found), kind) and _is_fresh(found))
+    return True
 
 
 def renew() -> None:
-    """Seed them anew; in a process that was forked."""
-    numpy: Any = sys.modules.get(_NUMPY)
-    if numpy is None:
-        return
-    numpy.seed()
+    """Seed them anew, and numpy's own; in a process that was forked."""
+    sys.modules[_NUMPY].seed()
     for generator in _found:
         generator.state = type(generator)().state
 

@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -195,11 +196,17 @@ static void reap(void) {
         self.found_at = time;
 }
 
+/* How many forks this process is away from one of ours: what a handler has forked is no process of ours. */
+static int forks_away;
+
+static void note_fork(void) { forks_away++; }
+
 /* In a child: leave all that is the spawner's. A worker has a process group of its own and no session: see `start` in
  * supervisor/spawner_process.py. */
 static void become_child(bool works) {
     struct sigaction default_action = {.sa_handler = SIG_DFL};
     PyOS_AfterFork_Child();
+    forks_away = 0;
     close(self.channel);
     for (int i = 0; i < self.spare_count; i++)
         close(self.spares[i].channel);
@@ -444,6 +451,7 @@ static void begin(int channel, int spares, bool passes_log) {
     self.look_at = self.prepare_at = NEVER;
     self.found_at = -NEVER;
     share_what_is_said();
+    pthread_atfork(NULL, NULL, note_fork); /* fails for want of memory; then copies are not told apart */
     prepare_in(0.0);
 }
 
@@ -651,6 +659,11 @@ static PyObject *is_first(PyObject *module, PyObject *args) {
     return PyBool_FromLong(is_first_to_say(text));
 }
 
+PyDoc_STRVAR(is_copy_doc, "is_copy() -> bool\n\n"
+                          "Whether this process was forked by a child of the spawner's, and not by the spawner.");
+
+static PyObject *is_copy(PyObject *module, PyObject *args) { return PyBool_FromLong(forks_away); }
+
 PyDoc_STRVAR(unpack_doc, "unpack(data) -> object\n\nThe value of MessagePack data; arrays are tuples.\n"
                          "Raises ValueError if it is not MessagePack.");
 
@@ -671,6 +684,7 @@ static PyMethodDef methods[] = {{"set_titles", set_titles, METH_VARARGS, set_tit
                                 {"tell_ended", tell_ended, METH_VARARGS, tell_ended_doc},
                                 {"tell_lost", tell_lost, METH_VARARGS, tell_lost_doc},
                                 {"is_first", is_first, METH_VARARGS, is_first_doc},
+                                {"is_copy", is_copy, METH_NOARGS, is_copy_doc},
                                 {"unpack", unpack, METH_VARARGS, unpack_doc},
                                 {NULL, NULL, 0, NULL}};
 

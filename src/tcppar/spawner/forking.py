@@ -20,7 +20,7 @@ import msgspec
 from tcppar.child import contract
 from tcppar.child.handlers import Handler
 from tcppar.child.own_path import OwnPath
-from tcppar.child.process import SUCCEEDED, begin, limits, live
+from tcppar.child.process import SUCCEEDED, begin, limits, live, tell_copies_by
 from tcppar.child.worker import Worker
 from tcppar.mark import RLIMIT_LOCKS, limits_of, mark_of
 from tcppar.net.calls import Calls
@@ -108,6 +108,7 @@ class ForkLauncher:
             os.close(log)
         # signal.signal is this function in a wrapper that makes enums of numbers, and touches 50 pages more.
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+        _note_copies()
         begin(self._limits)
         return life(*given)
 
@@ -129,6 +130,11 @@ class ForkLauncher:
             most_memory_kb=self._handler_plan.worker_memory_kb,
         ).run()
         return SUCCEEDED
+
+
+def _note_copies() -> None:
+    """Let what this process forks know that it is no process of ours."""
+    os.register_at_fork(after_in_child=lambda: tell_copies_by(lambda: True))
 
 
 class _Said:

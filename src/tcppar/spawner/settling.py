@@ -5,7 +5,8 @@ from __future__ import annotations
 import _io
 import gc
 
-from tcppar.child import randomness
+from tcppar.child import hooks, randomness
+from tcppar.child.process import call_in_each
 
 _BUFFERED = (_io.TextIOWrapper, _io.BufferedWriter, _io.BufferedRandom)
 
@@ -13,7 +14,10 @@ _BUFFERED = (_io.TextIOWrapper, _io.BufferedWriter, _io.BufferedRandom)
 def settle() -> None:
     """Nothing is made or changed in this process after it."""
     _write_what_is_buffered()
-    randomness.find()
+    if randomness.find():
+        call_in_each(randomness.renew)
+    if hooks.are_there():
+        call_in_each(hooks.start, hooks.stop)
     # What is there now is no garbage, and a collection in a child would only copy pages by looking at it.
     gc.collect()
     gc.freeze()

@@ -15,7 +15,7 @@ import _socket
 import sys
 
 from tcppar.child.own_path import OwnPath
-from tcppar.child.process import SUCCEEDED, begin, limits, live
+from tcppar.child.process import SUCCEEDED, begin, limits, live, tell_copies_by
 from tcppar.child.worker import Worker
 from tcppar.descriptors import CHANNEL_DESCRIPTOR
 from tcppar.endpoints import PlainEnds
@@ -74,6 +74,7 @@ class Zygote:
         with OwnPath():
             self._handler.rehearse(self._service)
         settle()
+        tell_copies_by(_zygote.is_copy)
         if self._plan["tells_imports"]:
             self._handler.watch_imports(_zygote.is_first)
         spares = 0 if self._plan["mode"] == "pool" else _SPARES
