@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tcppar.spawner import zygote
 from tests.support.command import Serve
 from tests.support.handlers import Source, next_reload, said_by
 from tests.support.server import Server
@@ -38,15 +39,21 @@ def test_the_time_zone_that_is_set_is_in_force(serve: Serve, mode: str, tmp_path
 
 def test_what_was_written_before_the_fork_is_written_once(serve: Serve, mode: str, tmp_path: Path) -> None:
     text = (
-        "import sys\nprint('from the import', end='')\n"
+        "import ctypes, sys\nprint('from the import', end='')\n"
+        "from_c = ctypes.CDLL(None)\nfrom_c.fopen.restype = ctypes.c_void_p\n"
+        f"file = ctypes.c_void_p(from_c.fopen({os.fsencode(tmp_path / 'of C')!r}, b'a'))\n"
+        "from_c.fputs(b'begin\\n', file)\n"
         f"log = open({str(tmp_path / 'log')!r}, 'a')\nlog.write('begin\\n')\n"
-        "def handle(conn):\n    log.write('one\\n')\n    log.flush()\n    print('said')\n    conn.write(b'done')\n"
+        "def handle(conn):\n    from_c.fflush(None)\n    log.write('one\\n')\n    log.flush()\n"
+        "    print('said')\n    conn.write(b'done')\n"
     )
     server = serve_text(serve, tmp_path, text, mode=mode)
     for _ in range(3):
         assert said_by(server) == "done"
     server.wait_for_event("end", 3)
     assert (tmp_path / "log").read_text() == "begin\none\none\none\n"
+    if not server.portable and zygote.AVAILABLE:
+        assert (tmp_path / "of C").read_text() == "begin\n"
     assert sorted(lines_of(server)) == ["from the import", "said", "said", "said"]
 
 

@@ -209,3 +209,26 @@ def test_a_server_without_site_has_spawners_without_it(tmp_path: Path) -> None:
     bare.write_text(f'#!/bin/sh\nPYTHONPATH={":".join(others)} exec {sys.executable} -S "$@"\n')
     bare.chmod(0o755)
     assert served_by(bare, ["--handler", f"{tmp_path}/m.py:handle"], tmp_path, portable=False) == ["False"]
+
+
+def test_the_servers_options_hold_for_handlers(tmp_path: Path) -> None:
+    text = (
+        "import sys, warnings\n"
+        "def handle(conn):\n"
+        "    try:\n        warnings.warn('odd', UserWarning)\n        raised = False\n"
+        "    except UserWarning:\n        raised = True\n"
+        "    conn.write(repr((sys.flags.optimize, sys.dont_write_bytecode, sys.pycache_prefix, raised)).encode())\n"
+    )
+    (tmp_path / "m.py").write_text(text)
+    environment = {
+        "PYTHONOPTIMIZE": "2",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPYCACHEPREFIX": str(tmp_path / "cache"),
+        "PYTHONWARNINGS": "error::UserWarning",
+    }
+    wanted = repr((2, True, str(tmp_path / "cache"), True))
+    for portable in (False, True):
+        with Server(
+            "127.0.0.1:0", "--handler", f"{tmp_path}/m.py:handle", environment=environment, portable=portable
+        ) as server:
+            assert said_by(server) == wanted

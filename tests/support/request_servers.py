@@ -84,6 +84,10 @@ class Deciding(tcppar.ForkingTCPServer):
     def finish_request(self, request: Any, client_address: Any) -> None:
         self.RequestHandlerClass(request, client_address, self, b"extra")  # type: ignore[call-arg, arg-type]
 
+    def shutdown_request(self, request: Any) -> None:
+        request.sendall(b".")
+        super().shutdown_request(request)
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exception()
         request.sendall(f"handled {type(error).__name__}: {error} in {os.getpid()}".encode())

@@ -70,11 +70,13 @@ def run_by_server(server: Any, request: Request) -> None:
     """As socketserver's BaseServer does for each request, by a copy of the program's server (`server_copy.py`)."""
     sock, address = request.socket, request.client_address
     if not server.verify_request(sock, address):
+        server.shutdown_request(sock)
         return
     try:
         server.process_request(sock, address)
     except Exception:  # noqa: BLE001 - as there
         server.handle_error(sock, address)
+        server.shutdown_request(sock)
 
 
 def rehearsed_by_server(server: Any, mentions: frozenset[str]) -> object:

@@ -99,6 +99,9 @@ class _Server:
     def process_request(self, request: object, client_address: object) -> None:
         self.RequestHandlerClass(request, client_address, self)
 
+    def shutdown_request(self, request: object) -> None:
+        """Nothing: the connection is ended anyway."""
+
     def handle_error(self, request: object, client_address: object) -> None:
         raise  # noqa: PLE0704 - what is being handled
 

@@ -450,6 +450,7 @@ static void begin(int channel, int spares, bool passes_log) {
     self.last_number = self.last_attempt = -1;
     self.look_at = self.prepare_at = NEVER;
     self.found_at = -NEVER;
+    fflush(NULL); /* what a library in C has written, and is not yet written, each child would write again */
     share_what_is_said();
     pthread_atfork(NULL, NULL, note_fork); /* fails for want of memory; then copies are not told apart */
     prepare_in(0.0);

@@ -14,6 +14,7 @@ from tcppar.net import channel as channels
 from tcppar.net import descriptor_limit
 from tcppar.net.platform import Features
 from tcppar.records import ChildPlan, Deliver, HandlerMode
+from tcppar.supervisor import interpreter
 from tcppar.supervisor.table import Connection
 from tcppar.supervisor.taker import Taker, TakerOwner
 
@@ -143,7 +144,7 @@ def start(channel: int, stderr: int, plan: ChildPlan, features: Features) -> int
     lean = _can_be_lean(plan, features)
     pid = os.posix_spawn(
         sys.executable,
-        [sys.executable, "-I", "-S", "-c", _LEAN_BOOTSTRAP if lean else _BOOTSTRAP, *_FOLDERS],
+        [sys.executable, "-I", "-S", *interpreter.options(), "-c", _LEAN_BOOTSTRAP if lean else _BOOTSTRAP, *_FOLDERS],
         os.environ | _LEAN_ENVIRONMENT if lean else os.environ,
         file_actions=(
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
