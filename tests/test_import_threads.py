@@ -107,6 +107,16 @@ def test_threads_of_python_are_named_before_those_of_libraries(tmp_path: Path, l
     assert "'the sleeper', started by the handler's own module and in the import of pools (pools.core)" in message
 
 
+@pytest.mark.parametrize("portable", ["", "1"])
+def test_a_thread_that_python_waits_for_at_its_end_keeps_nobody_waiting(tmp_path: Path, portable: str) -> None:
+    text = "import threading\nthreading.Thread(target=threading.Event().wait, name='the waiter').start()\n" + HANDLE
+    options = write(tmp_path, "", app=text)
+    for action in ("check", "serve"):
+        outcome = command.run(action, *options, environment={"TCPPAR_PORTABLE": portable} if portable else {})
+        assert outcome.returncode == 100
+        assert "'the waiter'" in outcome.stderr
+
+
 @only_full
 def test_threads_that_have_ended_harm_nobody(serve: Serve, tmp_path: Path) -> None:
     text = (

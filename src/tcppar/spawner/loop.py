@@ -263,6 +263,7 @@ def main() -> NoReturn:
         launcher = Launcher(plan, fast=features.fast_spawn)
     else:
         # Imported only where it is needed: the memory of a spawner counts many times.
+        from tcppar.child import process
         from tcppar.spawner import files, loading
         from tcppar.spawner.forking import ForkLauncher
 
@@ -272,7 +273,7 @@ def main() -> NoReturn:
             handler = loading.load(loading.Wanted(msgspec.structs.asdict(named)))
         except files.CannotLoad as error:
             channel.send([Refused(str(error), mistake=True, sources=loading.sources(error))])
-            sys.exit(1)
+            process.flush_and_exit(process.FAILED)  # at once, whatever threads it has started
         sources = loading.sources()
         shared = [channel.fileno(), *waiter.descriptors, *([score.descriptor] if score.descriptor >= 0 else [])]
         launcher = ForkLauncher(plan, handler, shared, means)

@@ -15,7 +15,7 @@ import _socket
 import sys
 
 from tcppar.child.own_path import OwnPath
-from tcppar.child.process import SUCCEEDED, begin, limits, live, tell_copies_by
+from tcppar.child.process import FAILED, SUCCEEDED, begin, flush_and_exit, limits, live, tell_copies_by
 from tcppar.child.worker import Worker
 from tcppar.descriptors import CHANNEL_DESCRIPTOR
 from tcppar.endpoints import PlainEnds
@@ -179,7 +179,7 @@ def main() -> NoReturn:
         sys.exit(1)
     except files.CannotLoad as error:
         _say(channel, [_REFUSED, str(error), True, list(loading.sources(error))])
-        sys.exit(1)
+        flush_and_exit(FAILED)  # at once, whatever threads it has started
     _say(channel, [_READY, list(loading.sources()), 0])
     Zygote(channel, plan, handler, at_fork, score).run()
     sys.exit(0)
