@@ -64,7 +64,7 @@ ENDS = {
     "quit": ("quit()\n", "ends its process when it is imported: SystemExit ("),
     "_exit": (
         "import os\nos._exit(0)\n",
-        "the process that was loading it ended (exit 0): a module that it imports ends",
+        "the process that was loading it ended (exit 0): a module that it imports calls",
     ),
     "interrupt": ("raise KeyboardInterrupt('ha')\n", "KeyboardInterrupt: ha ("),
     "own": ("class Odd(BaseException): pass\nraise Odd('ha')\n", "m.Odd: ha ("),

@@ -105,9 +105,9 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     threads_at_fork: Annotated[
         ThreadsAtFork,
         Meta(
-            description="What happens if the handler's modules start threads when they are imported. A fork copies one "
-            "thread, and the locks of all. `refuse`: the start is refused, and the import is named; threads of "
-            "libraries that see to forks themselves, such as OpenBLAS, are let pass. `allow`: no thread is looked for."
+            description="What to do if the handler's modules start threads when they are imported: a fork copies only "
+            "one thread, but the locks of all. `refuse`: the start fails, and the message names the import; threads of "
+            "libraries that are prepared for forks, such as OpenBLAS, are allowed. `allow`: threads are not checked."
         ),
     ] = ThreadsAtFork.REFUSE
     backlog: Annotated[

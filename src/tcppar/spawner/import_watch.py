@@ -84,9 +84,9 @@ class ImportWatch:
 
 
 _REMEDY = (
-    "A fork copies one thread and the locks of all: start threads in the handler or in a function of tcppar.on_start "
-    "(import there what starts them), or let a library start none (OMP_NUM_THREADS=1, say, in `environment`). If they "
-    'hold nothing that the handler needs, set threads_at_fork = "allow"'
+    "A fork copies only one thread, but the locks of all. Start threads in the handler or in a tcppar.on_start "
+    "function (import there what starts them), or have the library start none (for example, OMP_NUM_THREADS=1 in "
+    '`environment`). If they hold nothing that the handler needs, set threads_at_fork = "allow"'
 )
 
 

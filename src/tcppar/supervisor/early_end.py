@@ -12,7 +12,7 @@ def early_end(plan: ChildPlan, outcome: str) -> Refused:
     if plan.handler is None:
         return Refused(f"its spawner ended ({outcome})")
     return Refused(
-        f"handler {plan.handler.target}: the process that was loading it ended ({outcome}): a module that it imports "
-        "ends its process, or crashes (os._exit, say)",
+        f"handler {plan.handler.target}: the process that was loading it ended ({outcome}): a module that it "
+        "imports calls os._exit, or crashes",
         mistake=outcome.startswith("exit"),
     )
