@@ -11,9 +11,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
     import socket as sockets
+    from collections.abc import Callable
     from typing import Any
 
-    from tcppar.child.handlers import Begin
     from tcppar.endpoints import Address, Ends
 
 
@@ -36,7 +36,7 @@ class Request:
         finish(self.socket)
 
 
-def prepare() -> Begin:
+def prepare() -> Callable[[_socket.socket, str, str, Ends], Request]:
     """How a request begins."""
     kind: Any = own("tcppar.child.client_socket").ClientSocket
 
