@@ -25,7 +25,7 @@ Heard = list[object]
 def execute(data: bytes) -> None:
     """Both hear the same."""
     plain = _heard(data, lambda end: _ChannelLine(Channel(end, _DECODER, calls.PLAIN), "00000000", tells=False))
-    compiled = _heard(data, lambda end: _Line(end.fileno(), "00000000"))
+    compiled = _heard(data, lambda end: _Line(end.fileno()))
     assert plain == compiled, f"{plain} is not {compiled}"
 
 

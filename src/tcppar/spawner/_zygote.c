@@ -64,6 +64,9 @@ struct score {
 /* As spawner/title.py. */
 enum { LONGEST_TITLE = 96 };
 
+/* As mark.py. */
+#define NUMBERS_OF_MARKS ((rlim_t)(1 << 30) - 1)
+
 struct titles {
     char *place; /* NULL: there is none */
     size_t size;
@@ -74,6 +77,7 @@ struct spawner {
     int channel;
     struct score score;
     struct titles titles;
+    unsigned long long marks; /* those of connections, without their numbers; 0: there are none */
     int expected; /* how many descriptors come with an offer or a hire */
     int wanted_spares, spare_count;
     bool ending, orphaned;
@@ -456,9 +460,32 @@ static void begin(int channel, int spares, bool passes_log) {
     prepare_in(0.0);
 }
 
+/* Give this process the mark of the connection that an order offers (mark.py), where it can have one. */
+static void mark_for(PyObject *order) {
+    struct rlimit limit;
+    PyObject *number = PyTuple_Check(order) && PyTuple_Size(order) > 1 ? PyTuple_GetItem(order, 1) : NULL;
+    long long its = number != NULL && PyLong_Check(number) ? PyLong_AsLongLong(number) : -1;
+    if (PyErr_Occurred())
+        PyErr_Clear(); /* no number of a connection */
+    if (self.marks == 0 || its < 0 || getrlimit(RLIMIT_LOCKS, &limit) < 0)
+        return;
+    limit.rlim_cur = self.marks | ((rlim_t)its & NUMBERS_OF_MARKS);
+    setrlimit(RLIMIT_LOCKS, &limit);
+}
+
+PyDoc_STRVAR(set_marks_doc, "set_marks(marks)\n\nWhat the marks of connections are from now on, but for their numbers.");
+
+static PyObject *set_marks(PyObject *module, PyObject *args) {
+    if (!PyArg_ParseTuple(args, "K", &self.marks))
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 /* What a process was made for, or has received: the descriptor, which is closed if the order cannot be unpacked. */
 static PyObject *given(int descriptor, const unsigned char *order, size_t size) {
     PyObject *unpacked = unpack_all(order, size);
+    if (unpacked != NULL)
+        mark_for(unpacked);
     if (unpacked == NULL && descriptor >= 0)
         close(descriptor);
     return unpacked == NULL ? NULL : Py_BuildValue("iN", descriptor, unpacked);
@@ -482,20 +509,6 @@ static PyObject *set_titles(PyObject *module, PyObject *args) {
     memcpy(self.titles.of_worker, of_worker, (size_t)size);
     self.titles.size = (size_t)size;
     self.titles.place = (char *)(uintptr_t)place;
-    Py_RETURN_NONE;
-}
-
-PyDoc_STRVAR(mark_doc, "mark(soft)\n\nGive this process the mark of its connection (mark.py), where it can have one.");
-
-static PyObject *mark(PyObject *module, PyObject *args) {
-    struct rlimit limit;
-    unsigned long long soft;
-    if (!PyArg_ParseTuple(args, "K", &soft))
-        return NULL;
-    if (getrlimit(RLIMIT_LOCKS, &limit) == 0) {
-        limit.rlim_cur = (rlim_t)soft;
-        setrlimit(RLIMIT_LOCKS, &limit);
-    }
     Py_RETURN_NONE;
 }
 
@@ -677,7 +690,7 @@ static PyObject *unpack(PyObject *module, PyObject *args) {
 }
 
 static PyMethodDef methods[] = {{"set_titles", set_titles, METH_VARARGS, set_titles_doc},
-                                {"mark", mark, METH_VARARGS, mark_doc},
+                                {"set_marks", set_marks, METH_VARARGS, set_marks_doc},
                                 {"serve", serve, METH_VARARGS, serve_doc},
                                 {"wait", wait_for_offer, METH_VARARGS, wait_doc},
                                 {"next", next_offer, METH_VARARGS, next_doc},

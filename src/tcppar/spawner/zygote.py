@@ -75,6 +75,7 @@ class Zygote:
             self._handler.rehearse(self._service)
         settle()
         tell_copies_by(_zygote.is_copy)
+        _zygote.set_marks(mark_of(self._id_prefix, 0))
         if self._plan["tells_imports"]:
             self._handler.watch_imports(_zygote.is_first)
         spares = 0 if self._plan["mode"] == "pool" else _SPARES
@@ -94,7 +95,7 @@ class Zygote:
             self._service,
             self._id_prefix,
             self._handler,
-            _Line(channel, self._id_prefix),
+            _Line(channel),
             most_connections=self._plan["connections_per_worker"],
             most_memory_kb=self._plan["worker_memory_kb"],
         ).run()
@@ -113,7 +114,6 @@ class Zygote:
         return self._converse(*given)
 
     def _converse(self, descriptor: int, offer: tuple[Any, ...]) -> int:
-        _zygote.mark(mark_of(self._id_prefix, offer[1]))
         connection_id = f"{self._id_prefix}-{offer[1]}"
         return self._handler.converse(descriptor, connection_id, self._service, PlainEnds(*offer[2]))
 
@@ -123,21 +123,18 @@ class _Line:
 
     Args:
         channel: its descriptor.
-        id_prefix: of the connections.
     """
 
     tells = False  # whoever can have a spawner like this one sees what a worker has read
 
-    def __init__(self, channel: int, id_prefix: str) -> None:
+    def __init__(self, channel: int) -> None:
         self._channel = channel
-        self._id_prefix = id_prefix
 
     def next(self) -> Given | None:
         given = _zygote.next(self._channel)
         if given is None:
             return None
         descriptor, (_, number, ends, _, attempt, again) = given
-        _zygote.mark(mark_of(self._id_prefix, number))
         return descriptor, number, PlainEnds(*ends), attempt, again
 
     def say_ready(self, pid: int) -> bool:
