@@ -235,7 +235,7 @@ def child_plan(
         descriptors=settings.descriptors,
         identity=config.identity,
         umask=None if settings.umask is None else int(settings.umask),
-        directory=settings.directory,
+        directory=None if settings.directory is None else _absolute(settings.directory),
         nice=settings.nice,
         rlimits=tuple((name, limit.soft, limit.hard) for name, limit in settings.rlimits.items()),
         control_file=settings.control_file,
@@ -245,6 +245,14 @@ def child_plan(
         nodelay=settings.nodelay and not options_inherited,
         keepalive=settings.keepalive and not options_inherited,
     )
+
+
+def _absolute(path: str) -> str:
+    """A path that leads to the same place from any directory; links in it are followed by whoever uses it."""
+    try:
+        return os.path.join(os.getcwd(), path)
+    except FileNotFoundError:
+        return path  # where the server was started is gone: only an absolute path leads anywhere
 
 
 def _handler_plan(settings: ServiceSettings) -> HandlerPlan | None:

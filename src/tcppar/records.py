@@ -131,7 +131,7 @@ class ChildPlan(Struct, frozen=True):
         descriptors: which descriptors are the connection.
         identity: user and groups to become; None keeps those of the server.
         umask: file mode mask; None keeps it.
-        directory: working directory; None keeps it.
+        directory: working directory, an absolute path, entered for each connection; None keeps it.
         nice: what is added to the nice value.
         rlimits: (resource name, soft, hard) set in the child itself; -1 is unlimited.
         control_file: template of the control file; None writes none.

@@ -213,7 +213,8 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Meta(
             description="Working directory of children, which `user` must be able to enter. If it is relative, it is "
             "relative to where the server was started. A relative program in `command`, and relative entries of PATH, "
-            "are relative to this directory."
+            "are relative to this directory. It is looked up for each connection, so if it is a link that is changed, the "
+            "next connection runs in the new directory."
         ),
     ] = None
     nice: Annotated[

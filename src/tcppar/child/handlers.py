@@ -6,12 +6,13 @@ As all that handlers' processes are forked from, it imports next to nothing (see
 from __future__ import annotations
 
 import _socket
+import os
 
 from tcppar.child import request_handlers
 from tcppar.child.blame import of_client
 from tcppar.child.late_imports import LateImports
 from tcppar.child.own_path import OwnPath, own
-from tcppar.child.process import FAILED, SUCCEEDED, leave_if_copy, say, say_traceback, text_of
+from tcppar.child.process import CANNOT_BEGIN, FAILED, SUCCEEDED, leave_if_copy, say, say_traceback, text_of
 from tcppar.child.unrun import unrun
 from tcppar.endpoints import PlainEnds
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from tcppar.child.async_connection import AsyncConnection
     from tcppar.child.connection import Connection
     from tcppar.child.conversation import Conversation
+    from tcppar.child.directory import WorkingDirectory
     from tcppar.child.event_loop import EarlyLoop
     from tcppar.endpoints import Ends
 
@@ -73,6 +75,9 @@ class Handler:
         called: the function or the class.
         kind: how it is called.
         mentions: those of LATE that its code speaks of.
+
+    Attributes:
+        directory: where each connection is served; None for where it happens to be.
     """
 
     def __init__(self, target: str, called: Any, kind: Kind, mentions: frozenset[str] = frozenset()) -> None:
@@ -85,6 +90,7 @@ class Handler:
             self._begin = kind.prepare()
         self._rehearsed = kind.rehearsed(called, mentions)
         self._late: LateImports | None = None
+        self.directory: WorkingDirectory | None = None
 
     def watch_imports(self, is_first: Callable[[str], bool]) -> None:
         """Tell in the log what is imported from now on: it is so in every process that is forked.
@@ -109,10 +115,21 @@ class Handler:
 
     def converse(self, descriptor: int, connection_id: str, service: str, endpoints: Ends) -> int:
         """Run it to its end, and end the connection in order; an exit code."""
+        if self.directory is not None and not self._enter(self.directory, connection_id):
+            os.close(descriptor)
+            return CANNOT_BEGIN
         code = self._converse(self._called, descriptor, connection_id, service, endpoints)
         if self._late is not None and self._late.found:
             self._late.tell()
         return code
+
+    def _enter(self, directory: WorkingDirectory, connection_id: str) -> bool:
+        try:
+            directory.enter()
+        except OSError as error:
+            say(f"handler {self.target}: connection {connection_id}: {error.filename}: {error.strerror}")
+            return False
+        return True
 
     def _converse(self, called: Any, descriptor: int, connection_id: str, service: str, endpoints: Ends) -> int:
         """As `converse`, for any handler of this kind."""

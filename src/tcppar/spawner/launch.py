@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from tcppar.child import contract, control_file
+from tcppar.child.directory import WorkingDirectory
 from tcppar.mark import RLIMIT_LOCKS, limits_of, mark_of
 from tcppar.records import ChildPlan, DescriptorMode, Family, Offer
 from tcppar.spawner import vfork
@@ -40,6 +41,7 @@ class Launcher:
         self._hard_limit = resource.getrlimit(RLIMIT_LOCKS)[1] if sys.platform == "linux" else 0
         self._words = [os.fsdecode(word) for word in plan.command]
         self._fills_in = contract.has_placeholders(self._words)
+        self._directory = None if plan.directory is None else WorkingDirectory(plan.directory)
         self._launch: Launch
         if fast and vfork.AVAILABLE and vfork.is_permitted():
             self._launch = vfork.VforkExec(plan)
@@ -55,9 +57,13 @@ class Launcher:
             log: where its descriptor 2 is to lead; None for where ours does.
 
         Raises:
-            OSError: no process could be made, the program could not be run, or the control file not be written.
+            OSError: no process could be made, the directory not be entered, the program not be run, or the control
+                file not be written.
         """
         plan = self._plan
+        if self._directory is not None:
+            # Here, and not in the child: every way to make one has it then. Nothing of ours is relative to it.
+            self._directory.enter()
         if plan.nodelay or plan.keepalive:
             _set_options(descriptor, offer, plan)
         arguments = list(plan.command)

@@ -12,6 +12,7 @@ from typing import Any, NoReturn, Protocol
 import msgspec
 from msgspec.structs import replace
 
+from tcppar.child.directory import WorkingDirectory
 from tcppar.descriptors import CHANNEL_DESCRIPTOR
 from tcppar.net import calls, platform
 from tcppar.net.channel import Channel, ChannelClosed
@@ -271,6 +272,7 @@ def main() -> NoReturn:
         beginning.become_handlers_home(plan.environment)
         try:
             handler = loading.load(loading.Wanted(msgspec.structs.asdict(named)))
+            handler.directory = None if plan.directory is None else WorkingDirectory(plan.directory)
         except files.CannotLoad as error:
             channel.send([Refused(str(error), mistake=True, sources=loading.sources(error))])
             process.flush_and_exit(process.FAILED)  # at once, whatever threads it has started

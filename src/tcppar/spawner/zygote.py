@@ -14,6 +14,7 @@ from __future__ import annotations
 import _socket
 import sys
 
+from tcppar.child.directory import WorkingDirectory
 from tcppar.child.own_path import OwnPath
 from tcppar.child.process import FAILED, SUCCEEDED, begin, flush_and_exit, limits, live, tell_copies_by
 from tcppar.child.worker import Worker
@@ -169,6 +170,7 @@ def main() -> NoReturn:
         at_fork = AtFork()
         with at_fork:
             handler = loading.load(loading.Wanted(plan["handler"]))
+        handler.directory = WorkingDirectory(plan["directory"]) if plan["directory"] is not None else None
         if plan["handler"]["threads_allowed"]:
             at_fork.apply()
     except sandbox.CannotEnter as error:
