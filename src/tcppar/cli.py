@@ -15,8 +15,10 @@ from tcppar import flags, needs
 from tcppar.command_words import Command, CommandAfterDashes, File
 from tcppar.config import Config
 from tcppar.errors import ConfigurationError, ExitCode, SystemRefused, TcpparError, as_refusal
+from tcppar.events import Level
 from tcppar.net import notify, platform
 from tcppar.observe.check import choose, explain
+from tcppar.observe.log import journal_prefix
 from tcppar.starting import Starting
 from tcppar.supervisor import trial, upgrade
 from tcppar.upgrading import RunningServer
@@ -226,7 +228,7 @@ def main() -> None:
         refusal = as_refusal(error)
         mistakes = refusal.mistakes if isinstance(refusal, ConfigurationError) else (str(refusal),)
         for mistake in mistakes:
-            click.echo(f"tcppar: {mistake}", err=True)
+            click.echo(f"{journal_prefix(2, Level.ERROR)}tcppar: {mistake}", err=True)
         sys.exit(refusal.exit_code)
     except click.ClickException as error:
         click.echo(f"tcppar: {error.format_message()}", err=True)

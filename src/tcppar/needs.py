@@ -8,8 +8,8 @@ from tcppar.net import platform
 from tcppar.records import HandlerMode
 from tcppar.settings import ServiceSettings
 
-# The waiter, the log, and what is open only for moments: a spawner's start, an accepted connection, a reset.
-_OWN = 6
+# The waiter, the log, the watchdog, and what is open for moments only: a spawner's start, a connection, a reset.
+_OWN = 7
 _IN_PASSING = 8
 
 

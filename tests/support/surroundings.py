@@ -24,7 +24,10 @@ DESCRIPTORS = 1024
 _UMASK = 0o022
 _MARK = "TCPPAR_TESTS"
 # They make a server another one, or are somebody else's to answer.
-_VARIABLES = ("TCPPAR_PORTABLE", "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+_VARIABLES = (
+    *("TCPPAR_PORTABLE", "NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"),
+    *("WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM"),
+)
 # Python ignores these for itself, and gives programs that it starts the defaults.
 _PYTHONS = {signal.SIGPIPE, signal.SIGXFSZ}
 # What a terminal sends. nohup, and a shell for what a script runs in its background, have them ignored.

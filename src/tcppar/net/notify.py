@@ -16,17 +16,27 @@ _ESCAPED = re.compile(r"\\([0-7]{3})")
 def notify_manager(state: str, environ: Mapping[str, str] = os.environ) -> None:
     """Send a state such as `READY=1` to the service manager; nothing happens where there is none.
 
-    The protocol is one datagram to the socket that NOTIFY_SOCKET names (a leading @ is an abstract one).
+    The protocol is one datagram.
     """
-    address = environ.get("NOTIFY_SOCKET", "")
-    if address[:1] not in ("/", "@"):
+    address = manager_address(environ)
+    if address is None:
         return
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.settimeout(_PATIENCE)
-            sock.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
+            sock.sendto(state.encode(), address)
     except OSError:
         pass  # a manager that does not listen is no reason not to serve
+
+
+def manager_address(environ: Mapping[str, str]) -> str | None:
+    """The socket that the service manager hears on, which NOTIFY_SOCKET names (a leading @ is an abstract one); None if
+    there is none.
+    """
+    address = environ.get("NOTIFY_SOCKET", "")
+    if address[:1] not in ("/", "@"):
+        return None
+    return "\0" + address[1:] if address.startswith("@") else address
 
 
 def write_ready_line(descriptor: int, addresses: Iterable[str]) -> None:

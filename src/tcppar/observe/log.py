@@ -8,11 +8,12 @@ import select
 import socket
 import stat
 import time
+from collections.abc import Mapping
 from typing import Protocol, get_args
 
 import msgspec
 
-from tcppar.events import Event, Listening, LogLost
+from tcppar.events import Event, Level, Listening, LogLost
 from tcppar.observe.unseen import UNSEEN, escaped
 from tcppar.policy.timers import NEVER
 from tcppar.settings import LogFormat
@@ -106,6 +107,37 @@ class _Clock:
         return f"{self._prefix}.{int((now - second) * 1000):03d}Z"
 
 
+_PRIORITIES = {Level.ERROR: "<3>", Level.WARNING: "<4>", Level.INFO: "<6>"}  # sd-daemon(3), SD_ERR and others
+
+
+def journal_prefix(descriptor: int, level: Level, environ: Mapping[str, str] = os.environ) -> str:
+    """What tells the journal the level of a line; empty if the descriptor does not lead there.
+
+    That it does JOURNAL_STREAM says (systemd.exec(5)): its device and its inode. A wrapper may have led it elsewhere,
+    and the variable still be there.
+    """
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return ""
+    return _PRIORITIES[level] if environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}" else ""
+
+
+def _text_for_journal(event: Event, now: float) -> str:
+    """`<6>SENTENCE`: the journal takes the time itself."""
+    return f"{_PRIORITIES[event.level]}{escaped(event.sentence())}\n"
+
+
+class _JsonForJournal:
+    """`<6>{"time":...}`: whoever reads the records themselves finds the same keys everywhere."""
+
+    def __init__(self) -> None:
+        self._render = JsonRenderer()
+
+    def __call__(self, event: Event, now: float) -> str:
+        return _PRIORITIES[event.level] + self._render(event, now)
+
+
 RENDERERS: dict[LogFormat, type[TextRenderer] | type[JsonRenderer]] = {
     LogFormat.TEXT: TextRenderer,
     LogFormat.JSON: JsonRenderer,
@@ -124,7 +156,8 @@ class Log:
     """
 
     def __init__(self, descriptor: int, log_format: LogFormat) -> None:
-        self._render: Renderer = RENDERERS[log_format]()
+        self._for_journal = bool(journal_prefix(descriptor, Level.INFO))
+        self.use(log_format)
         self._write = _writer(descriptor)
         self._lines: list[str] = []
         self._unwritten = b""
@@ -136,7 +169,9 @@ class Log:
 
     def use(self, log_format: LogFormat) -> None:
         """Write the coming records in this form."""
-        self._render = RENDERERS[log_format]()
+        self._render: Renderer = RENDERERS[log_format]()
+        if self._for_journal:
+            self._render = _text_for_journal if log_format is LogFormat.TEXT else _JsonForJournal()
 
     def emit(self, event: Event) -> None:
         """Take an event; `flush` writes it."""

@@ -24,7 +24,7 @@ from tcppar.events import (
 from tcppar.net import calls, platform
 from tcppar.policy.strikes import Verdict
 from tcppar.settings import ServerSettings
-from tcppar.supervisor import handing_on, upgrade
+from tcppar.supervisor import handing_on, upgrade, watchdog
 from tcppar.supervisor.core import Core
 from tcppar.supervisor.enforcer import Enforcer
 from tcppar.supervisor.heritage import Heritage
@@ -148,6 +148,7 @@ class Supervisor:
         if self._lifeline is not None:
             Lifeline(self._lifeline, self._core.waiter, self._lose_lifeline)
         self._hear_of_keeper()
+        watchdog.begin(self._core, self._keeper)
         if self._succession.left is None:
             self._roll_out(self._first_config)
         else:
