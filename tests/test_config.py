@@ -82,6 +82,10 @@ SPECIAL: Plain = {
     "user": pwd.getpwuid(os.getuid()).pw_name,
     "group": grp.getgrgid(os.getgid()).gr_name,
     "umask": "0027",
+    "bind_to_device": "eth0",
+    "socket_mode": "0660",
+    "socket_user": pwd.getpwuid(os.getuid()).pw_name,
+    "socket_group": grp.getgrgid(os.getgid()).gr_name,
     "directory": "/",
     "rlimits": {"nofile": 64, "as": "64M", "cpu": "unlimited", "core": "0:1G"},
     "handler": "./shop.v2/orders.py:Orders.handle",
@@ -94,6 +98,10 @@ def sound_with(name: str) -> Plain:
     """Plain data of a service that a setting makes sense in."""
     if name == "keep_environment":
         return SOUND | {"clear_environment": True}
+    if name == "ipv6_only":
+        return SOUND | {"listen": ["[::]:7000"]}
+    if name.startswith("socket_"):
+        return SOUND | {"listen": ["unix:/run/web"]}
     return SOUND | (POOL if name in OF_A_POOL else HANDLER if name in OF_A_HANDLER else {})
 
 
@@ -249,6 +257,16 @@ MISTAKES: list[tuple[str, Plain, str]] = [
     ("umask", {"umask": "rwx"}, "'rwx' is no file mode: expected octal digits"),
     ("umask", {"umask": 27}, '27 is no file mode: expected octal digits in quotes, like "0027"'),
     ("directory", {"directory": "/no/such/directory"}, "'/no/such/directory': no such directory"),
+    ("ipv6_only", {"ipv6_only": "no"}, "'no': expected true or false"),
+    ("ipv6_only", {"ipv6_only": False}, "is for [::]:PORT, and there is none"),
+    ("free_bind", {"free_bind": 1}, "1: expected true or false"),
+    ("free_bind", {"free_bind": True, "listen": ["unix:/a"]}, "is for TCP, and there is none"),
+    ("bind_to_device", {"bind_to_device": "eth 0"}, "'eth 0' is no name of a network interface: expected at most 15"),
+    ("bind_to_device", {"bind_to_device": "eth0", "listen": ["unix:/a"]}, "is for TCP, and there is none"),
+    ("socket_mode", {"socket_mode": "rw", "listen": ["unix:/a"]}, "'rw' is no file mode: expected octal digits"),
+    ("socket_mode", {"socket_mode": "0660"}, "is for unix:/PATH, and there is none"),
+    ("socket_user", {"socket_user": "no-user-of-this-name", "listen": ["unix:/a"]}, "no such user on this system"),
+    ("socket_group", {"socket_group": "no-group-of-this-name", "listen": ["unix:/a"]}, "no such group on this system"),
     ("nice", {"nice": 20}, "20: expected a whole number from -20 to 19"),
     ("oom_score_adj", {"oom_score_adj": 1001}, "1001: expected a whole number from -1000 to 1000"),
     ("rlimits.nofiles", {"rlimits": {"nofiles": 64}}, "unknown limit: expected one of as, core, cpu"),

@@ -15,6 +15,8 @@ from tcppar.child import contract
 from tcppar.conversion import convert
 from tcppar.errors import LONGEST_SHOWN, ConfigurationError, shown
 from tcppar.net import overlap
+from tcppar.net.address import Address
+from tcppar.net.unix_sockets import AS_MADE, Rights
 from tcppar.quantities import UNLIMITED, Text
 from tcppar.records import ChildPlan, HandlerPlan, Identity, StderrMode, ThreadsAtFork
 from tcppar.settings import ServerSettings, ServiceSettings
@@ -33,6 +35,7 @@ class ServiceConfig(Struct, frozen=True):
     name: str
     settings: ServiceSettings
     identity: Identity | None
+    socket_rights: Rights = AS_MADE
 
 
 class Config(Struct, frozen=True):
@@ -74,7 +77,7 @@ def from_trees(trees: Mapping[str, Mapping[str, Any]], together: str) -> Config:
     mistakes.extend(
         f"{joined.place_of[f'service.{name}']}: service.{name}.listen: {mistake}"
         for name, mistake in overlap.between(
-            {name: service.settings.listen for name, service in joined.services.items()}
+            {name: _as_taken(service.settings) for name, service in joined.services.items()}
         )
     )
     config = Config(ServerSettings(**joined.server), joined.services)
@@ -132,9 +135,10 @@ class _Joined:
             before = len(self.mistakes)
             settings = ServiceSettings(**_values(ServiceSettings, table, f"{prefix}.", self.mistakes))
             identity = _identity(settings, f"{prefix}.", self.mistakes)
+            rights = _socket_rights(settings, f"{prefix}.", self.mistakes)
             self.mistakes.extend(feasibility.impossible(settings, prefix, table))
             if len(self.mistakes) == before:
-                self.services[name] = ServiceConfig(name, settings, identity)
+                self.services[name] = ServiceConfig(name, settings, identity, rights)
 
 
 def encoded(plain: object) -> bytes:
@@ -185,6 +189,32 @@ def _identity(settings: ServiceSettings, prefix: str, mistakes: list[str]) -> Id
         return None
     groups = [gid] if settings.user is None else os.getgrouplist(account.pw_name, gid)
     return Identity(account.pw_name, account.pw_uid, gid, tuple(groups), account.pw_dir, account.pw_shell)
+
+
+def _as_taken(settings: ServiceSettings) -> list[Address]:
+    """The addresses, as others may not have them: one of IPv6 that takes both families is as a bare port."""
+    dual = not settings.ipv6_only
+    return [Address(f":{one.port}") if dual and one.host == "::" and one.port else one for one in settings.listen]
+
+
+def _socket_rights(settings: ServiceSettings, prefix: str, mistakes: list[str]) -> Rights:
+    uid = gid = None
+    if settings.socket_user is not None:
+        account = _entry(settings.socket_user, pwd.getpwnam, pwd.getpwuid)
+        uid = None if account is None else account.pw_uid
+        if uid is None:
+            mistakes.append(f"{prefix}socket_user: {settings.socket_user!r}: no such user on this system")
+        elif os.geteuid() not in (0, uid):
+            mistakes.append(f"{prefix}socket_user: only root can give a socket to somebody else")
+    if settings.socket_group is not None:
+        group = _entry(settings.socket_group, grp.getgrnam, grp.getgrgid)
+        gid = None if group is None else group.gr_gid
+        if gid is None:
+            mistakes.append(f"{prefix}socket_group: {settings.socket_group!r}: no such group on this system")
+        elif os.geteuid() != 0 and gid not in (os.getegid(), *os.getgroups()):
+            mistakes.append(f"{prefix}socket_group: only root can give a socket to a group that it is not in itself")
+    mode = None if settings.socket_mode is None else int(settings.socket_mode)
+    return Rights(mode, -1 if uid is None else uid, -1 if gid is None else gid)
 
 
 def _own_account() -> pwd.struct_passwd:

@@ -10,11 +10,15 @@ from tcppar import programs
 from tcppar.child import contract
 from tcppar.conversion import reaches_the_system
 from tcppar.errors import shown
-from tcppar.net.address import split_zone
+from tcppar.net.address import Address, split_zone
+from tcppar.net.unix_sockets import is_abstract
 from tcppar.records import HandlerMode
 from tcppar.settings import ServiceSettings
 
 _HANDLER = re.compile(r"(?:[^\W\d]\w*(?:\.[^\W\d]\w*)*|.+\.py):[^\W\d]\w*(?:\.[^\W\d]\w*)*")
+# IFNAMSIZ of netdevice(7), and what the kernel allows (dev_valid_name).
+_DEVICE = re.compile(r"(?!\.{1,2}\Z)[^/:\s]{1,15}")
+_EXPECTED_OF_DEVICE = "expected at most 15 characters, without blanks, / and :"
 _OF_A_HANDLER = ("mode", "preload", "threads_at_fork")
 _OF_A_POOL = ("workers", "connections_per_worker", "worker_memory")
 _OF_SPAWNERS = ("spawners", "connections_per_spawner")
@@ -41,6 +45,7 @@ def impossible(settings: ServiceSettings, prefix: str, given: Mapping[str, Any])
     if settings.command:
         found.extend(f"{prefix}.command: {mistake}" for mistake in _unusable_command(settings))
     found.extend(f"{prefix}.{mistake}" for mistake in _unwatchable(settings))
+    found.extend(f"{prefix}.{mistake}" for mistake in _without_listener(settings))
     found.extend(
         f"{prefix}.listen: {address}: this machine has no interface {interface}"
         for address in settings.listen
@@ -94,6 +99,33 @@ def _unwatchable(settings: ServiceSettings) -> list[str]:
         for address in settings.listen
         if time is not None and address.path
     ]
+
+
+def _without_listener(settings: ServiceSettings) -> list[str]:
+    """Settings of listeners of a kind that the service has not."""
+    rights = {
+        "socket_mode": settings.socket_mode,
+        "socket_user": settings.socket_user,
+        "socket_group": settings.socket_group,
+    }
+    in_files = any(address.path and not is_abstract(address.path) for address in settings.listen)
+    found = [f"{name}: is for unix:/PATH, and there is none" for name, value in rights.items() if value is not None]
+    of_tcp = {
+        "ipv6_only": not settings.ipv6_only and not any(address.host == "::" for address in settings.listen),
+        "free_bind": settings.free_bind and not any(_is_tcp(address) for address in settings.listen),
+        "bind_to_device": settings.bind_to_device and not any(_is_tcp(address) for address in settings.listen),
+    }
+    kinds = {"ipv6_only": "[::]:PORT"}
+    device = settings.bind_to_device
+    if device is not None and not _DEVICE.fullmatch(device):
+        return [f"bind_to_device: {shown(device)} is no name of a network interface: {_EXPECTED_OF_DEVICE}"]
+    return ([] if in_files else found) + [
+        f"{name}: is for {kinds.get(name, 'TCP')}, and there is none" for name, vain in of_tcp.items() if vain
+    ]
+
+
+def _is_tcp(address: Address) -> bool:
+    return not address.path and not address.inherited
 
 
 def _unusable_handler(settings: ServiceSettings, given: Mapping[str, Any]) -> list[str]:

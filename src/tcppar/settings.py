@@ -41,13 +41,53 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     listen: Annotated[
         tuple[Address, ...],
         Meta(
-            description="Where to listen: `IP:PORT`, `[IPv6]:PORT`, `:PORT` (IPv4 and IPv6), `unix:/PATH`, or "
+            description="Where to listen: `IP:PORT`, `[IPv6]:PORT`, `:PORT` (IPv4 and IPv6), `unix:/PATH`, "
+            "`unix:@NAME` (an abstract socket, which has no file, so that every user can connect; Linux only), or "
             "`inherited[:NAME]` for listeners passed by the service manager (LISTEN_FDS). Port 0 lets the system "
             "choose a port. Write a link-local address with its interface: `[fe80::1%eth0]:PORT`. An IPv4 address in "
             "IPv6 notation (`[::ffff:192.0.2.1]:PORT`) is the same as that IPv4 address. No two addresses in a "
             "configuration may overlap, as `127.0.0.1:80` does with `:80` and `0.0.0.0:80`."
         ),
     ] = ()
+    ipv6_only: Annotated[
+        bool,
+        Meta(
+            description="Whether `[::]:PORT` accepts IPv6 clients only. If not, it also accepts IPv4 clients, which "
+            "are shown by their IPv4 addresses. (`:PORT` always opens two listeners, one for IPv4 and one for IPv6.)"
+        ),
+    ] = True
+    free_bind: Annotated[
+        bool,
+        Meta(
+            description="Listen even on addresses that this machine does not have yet (IP_FREEBIND, like FreeBind= in "
+            "systemd.socket(5)). Needs no special rights. Linux only."
+        ),
+    ] = False
+    bind_to_device: Annotated[
+        str | None,
+        Meta(
+            description="A network interface, such as `eth0`: only clients that arrive through it are accepted "
+            "(SO_BINDTODEVICE, like BindToDevice= in systemd.socket(5)). Needs no special rights since Linux 5.7, and "
+            "CAP_NET_RAW before that. Linux only."
+        ),
+    ] = None
+    socket_mode: Annotated[
+        FileMode | None,
+        Meta(
+            description='File mode of `unix:/PATH`, in octal: `"0660"`. Users that can write to the file can connect. '
+            "Unset: 0777 without the bits of the server's umask."
+        ),
+    ] = None
+    socket_user: Annotated[
+        str | None, Meta(description="User, by name or number, that owns `unix:/PATH`. Only root can change it.")
+    ] = None
+    socket_group: Annotated[
+        str | None,
+        Meta(
+            description="Group, by name or number, that owns `unix:/PATH`. Only root can choose a group that the "
+            "server is not in."
+        ),
+    ] = None
     command: Annotated[
         tuple[Text, ...],
         Meta(
@@ -213,8 +253,8 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Meta(
             description="Working directory of children, which `user` must be able to enter. If it is relative, it is "
             "relative to where the server was started. A relative program in `command`, and relative entries of PATH, "
-            "are relative to this directory. It is looked up for each connection, so if it is a link that is changed, the "
-            "next connection runs in the new directory."
+            "are relative to this directory. It is looked up for each connection, so if it is a link that is changed, "
+            "the next connection runs in the new directory."
         ),
     ] = None
     nice: Annotated[

@@ -12,7 +12,7 @@ from tcppar import needs
 from tcppar.config import Config
 from tcppar.errors import SystemRefused, TcpparError, as_refusal
 from tcppar.keeper import REPLACE, REPLACED, Keeper, Kept
-from tcppar.net import descriptor_limit, notify, platform, steering
+from tcppar.net import descriptor_limit, notify, opening, platform, steering
 from tcppar.net.platform import Features
 from tcppar.net.waiter import Waiter
 from tcppar.observe.log import Log
@@ -135,6 +135,7 @@ class Starting:
         self._serves = True  # from here on it sees to its supervisors, and may be asked to stop
         kept = keeper.run()
         sys.excepthook = _show_and_exit_at_once
+        opening.take_over_from(kept.keeper)
         if kept.former:
             self.ready = self.failure = None
         return kept

@@ -193,6 +193,8 @@ class SimulatedListener:
     """In the place of `tcppar.net.listener.Listener`; TCP, with a fixed port."""
 
     inherited = False
+    both_families = False
+    device = ""
 
     def __init__(self, network: Network, kernel: Kernel, descriptor: int, address: Address, features: Features) -> None:
         self._network = network
@@ -231,6 +233,9 @@ class SimulatedListener:
         self._kernel.tick()
         return Accepted(descriptor, endpoints(client, self.address))
 
+    def is_empty(self) -> bool:
+        return not self._socket.queue
+
     def accepted_before(self, descriptor: int) -> Accepted | None:
         file = self._kernel.file(descriptor)
         if not isinstance(file, Connection) or file.client.place != str(self.address) or file.client.has_left:
@@ -239,6 +244,9 @@ class SimulatedListener:
 
     def apply(self, options: ListenerOptions) -> None:
         self._kernel.tick()
+
+    def is_in_order(self, options: ListenerOptions) -> bool:
+        return True
 
     def open_beside(self, options: ListenerOptions) -> "SimulatedListener | None":
         if not self._features.steering:

@@ -6,13 +6,15 @@ import re
 import socket
 
 EXPECTED = (
-    "expected IP:PORT, [IPv6]:PORT, :PORT or PORT (both families), unix:/PATH, or inherited[:NAME] "
+    "expected IP:PORT, [IPv6]:PORT, :PORT or PORT (both families), unix:/PATH, unix:@NAME, or inherited[:NAME] "
     "(a listener of the service manager's)"
 )
 _HIGHEST_PORT = 65535
 _OF_IPV6 = re.compile(r"[0-9A-Fa-f:.\[\]]+(?:%.*)?")
 # sockaddr_un has 108 bytes, the last of them for the NUL that ends the path (unix(7)).
 _LONGEST_PATH = 107
+# An abstract name has a NUL before it, and none behind it.
+_LONGEST_NAME = len("@") + 107
 
 
 class Address(str):
@@ -22,7 +24,7 @@ class Address(str):
         host: numeric IPv4 or IPv6 address, a link-local one with its interface (`fe80::1%eth0`); empty for both
             families, and for what is not TCP.
         port: 0 to 65535, 0 lets the system choose; 0 for what is not TCP.
-        path: file name of a Unix socket, else empty.
+        path: file name of a Unix socket, or `@` and its name where it is no file's; else empty.
         inherited: whether the listener comes from the service manager (sd_listen_fds(3)).
         name: the name (LISTEN_FDNAMES) that inherited listeners must have; empty takes them all.
 
@@ -48,7 +50,9 @@ class Address(str):
                 raise ValueError(f"{text!r} has no path; {EXPECTED}")
             if "\0" in path:
                 raise ValueError(f"{text!r} has a NUL in it; {EXPECTED}")
-            if len(os.fsencode(path)) > _LONGEST_PATH:
+            if path == "@":
+                raise ValueError(f"{text!r} has no name; {EXPECTED}")
+            if len(os.fsencode(path)) > (_LONGEST_NAME if path.startswith("@") else _LONGEST_PATH):
                 raise ValueError(f"{text!r} is too long: expected a path of at most {_LONGEST_PATH} bytes")
             canonical = text
         elif text == "inherited" or text.startswith("inherited:"):

@@ -1,19 +1,26 @@
 """A listening socket: accepting, resetting without a loss, and closing without one."""
 
 import os
+import select
 import socket
 import struct
+from collections.abc import Sequence
+from dataclasses import replace
 
 from msgspec import Struct
 
+from tcppar.errors import SystemRefused
 from tcppar.net import calls, opening, steering, unix_sockets
 from tcppar.net.address import Address, format_endpoint, with_zone
 from tcppar.net.opening import ListenerOptions
 from tcppar.net.platform import Features, socket_of
+from tcppar.policy import faults
 from tcppar.records import Endpoints, Family, PeerCredentials
 
 _FAMILIES = {socket.AF_INET: Family.IPV4, socket.AF_INET6: Family.IPV6, socket.AF_UNIX: Family.UNIX}
 _CREDENTIALS = struct.Struct("3i")
+_MAPPED = "::ffff:"
+_LONGEST_DEVICE = 16  # IFNAMSIZ, with its end (netdevice(7))
 
 
 class Accepted(Struct, frozen=True, gc=False):
@@ -39,6 +46,10 @@ class Listener:
         address: what the user asked for; two listeners may come from one address.
         inherited: the service manager opened it, and keeps it open beyond our end.
         name: its host and port, or its path and 0; None: the system is asked.
+
+    Attributes:
+        both_families: IPv4 clients come to it too, though it is of IPv6. They are told as what they are.
+        device: the network interface that it is bound to; empty for all.
     """
 
     def __init__(
@@ -59,9 +70,13 @@ class Listener:
         self._calls = calls.of(features)
         self._kind = (sock.family, sock.type, sock.proto)
         self._host, self._port = name or self._local_name()
+        self.device = _device_of(sock)
+        self.both_families = self.family is Family.IPV6 and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        self._shares_port = False
         # Of a listener on all addresses each connection has one of its own.
         self._asks_for_host = self._host in ("0.0.0.0", "::")
-        self._file = unix_sockets.identity(self._host) if self.family is Family.UNIX else None
+        self._in_a_file = self.family is Family.UNIX and not unix_sockets.is_abstract(self._host)
+        self._file = unix_sockets.identity(self._host) if self._in_a_file else None
 
     def _local_name(self) -> tuple[str, int]:
         name = self._socket.getsockname()
@@ -87,6 +102,12 @@ class Listener:
             os.set_blocking(accepted.descriptor, True)
         return accepted
 
+    def is_empty(self) -> bool:
+        """Whether nobody is in its queue."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return not poll.poll(0)
+
     def accepted_before(self, descriptor: int) -> Accepted | None:
         """A connection that another process accepted from this listener and left; None if it is none, or is gone."""
         try:
@@ -105,7 +126,11 @@ class Listener:
         return self._of_tcp(descriptor, peer[0], peer[1], *told)
 
     def _of_tcp(self, descriptor: int, peer: str, port: int, host: str | None, queued: float | None) -> Accepted:
-        return Accepted(descriptor, Endpoints(self.family, peer, port, host or self._host, self._port), queued)
+        family, local = self.family, host or self._host
+        if self.both_families and peer.startswith(_MAPPED) and "." in peer:
+            # An IPv4 client (RFC 4291, 2.5.5.2): programs and logs are to know it by the address that everybody knows.
+            family, peer, local = Family.IPV4, peer.removeprefix(_MAPPED), local.removeprefix(_MAPPED)
+        return Accepted(descriptor, Endpoints(family, peer, port, local, self._port), queued)
 
     def _of_unix(self, descriptor: int, peer: object) -> Accepted:
         endpoints = Endpoints(Family.UNIX, path_text(peer), 0, self._host, 0)
@@ -134,10 +159,16 @@ class Listener:
             OSError: the new listener cannot be opened; this one is as it was.
         """
         if self.family is Family.UNIX:
-            return self._renewed(unix_sockets.replace(self._host, options.backlog, self._file))
+            if unix_sockets.is_abstract(self._host):
+                return None  # of such a name there is one at a time
+            return self._renewed(unix_sockets.replace(self._host, options.backlog, options.rights, self._file))
         if not self._features.steering:
             return None
-        return self._renewed(steering.bind_beside(self._socket, options))
+        return self._renewed(steering.bind_beside(self._socket, self._as_bound(options)))
+
+    def _as_bound(self, options: ListenerOptions) -> ListenerOptions:
+        # Of the two listeners of a bare port, none takes both families, whatever the setting says.
+        return replace(options, ipv6_only=not self.both_families)
 
     def open_again(self, options: ListenerOptions) -> "Listener":
         """Reset where nothing better exists: close, then open. Clients that come in between are refused.
@@ -146,7 +177,17 @@ class Listener:
             OSError: it cannot be opened again; this one is closed.
         """
         self._socket.close()
-        return self._renewed(opening.bind_tcp(self._host, self._port, options))
+        if self.family is Family.UNIX:
+            return self._renewed(unix_sockets.bind(self._host, options.backlog, options.rights))
+        return self._renewed(opening.bind_tcp(self._host, self._port, self._as_bound(options)))
+
+    def is_in_order(self, options: ListenerOptions) -> bool:
+        """Whether it is as it should be for those who look for it: false for a Unix socket whose file was removed, or
+        has other rights than are wanted. A reset mends that.
+        """
+        if self.inherited or not self._in_a_file:
+            return True
+        return unix_sockets.is_in_order(self._host, self._file, options.rights)
 
     def _renewed(self, sock: socket.socket) -> "Listener":
         # New clients may be queued already: nothing that can fail comes between.
@@ -154,8 +195,18 @@ class Listener:
 
     def stand_alone(self) -> None:
         """After a reset, when the old listener is closed: no other process may be bound beside this one."""
-        if self._features.steering and self.family is not Family.UNIX:
+        if self.family is not Family.UNIX and (self._features.steering or self._shares_port):
             steering.exclude_others(self._socket)
+            self._shares_port = False
+
+    def share_port(self) -> None:
+        """Until it stands alone again, others of this process may be bound to its port.
+
+        Raises:
+            OSError: as setsockopt(2).
+        """
+        self._shares_port = True
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
     def turn_away(self) -> None:
         """Before a planned end: let no new client in. What is queued can still be accepted.
@@ -164,9 +215,9 @@ class Listener:
         """
         if self.inherited:
             return
-        if self.family is Family.UNIX:
+        if self._in_a_file:
             unix_sockets.remove(self._host, self._file)
-        elif self._features.turning_away:
+        elif self.family is not Family.UNIX and self._features.turning_away:
             steering.ignore_new_clients(self._socket)
 
     def close(self) -> None:
@@ -180,9 +231,38 @@ def path_text(name: object) -> str:
     return raw.replace(b"\0", b"@").decode(errors="backslashreplace")
 
 
+def _device_of(sock: socket.socket) -> str:
+    if sock.family == socket.AF_UNIX or not hasattr(socket, "SO_BINDTODEVICE"):
+        return ""
+    return sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, _LONGEST_DEVICE).rstrip(b"\0").decode()
+
+
 def taken_up(descriptor: int, address: Address, features: Features, *, inherited: bool) -> Listener:
     """A listener that another process, or program, has opened and handed on."""
     return Listener(socket.socket(fileno=descriptor), address, features, inherited=inherited)
+
+
+def open_among(address: Address, options: ListenerOptions, features: Features, others: Sequence[Listener]) -> Listener:
+    """A listener whose address overlaps with those of others that are open. It listens as soon as options are applied
+    to it. When the others are closed, or if it is closed itself, those who are left are to stand alone.
+
+    For that the system wants SO_REUSEPORT on all of them, and one user who has bound them. It is on from here until
+    they stand alone: see `steering`. Clients come to whoever listens and is bound most exactly.
+
+    Args:
+        address: of TCP, with a host.
+
+    Raises:
+        SystemRefused: it cannot be had.
+    """
+    try:
+        for other in others:
+            other.share_port()
+    except OSError as error:
+        raise SystemRefused(f"cannot listen on {address} beside others: {faults.name(error.errno or 0)}") from error
+    listener = Listener(opening.bind_shared(address, options), address, features)
+    listener.share_port()
+    return listener
 
 
 def open_listeners(address: Address, options: ListenerOptions, features: Features) -> list[Listener]:

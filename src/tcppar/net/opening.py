@@ -4,13 +4,17 @@ import errno
 import os
 import re
 import socket
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 
 from tcppar.errors import SystemRefused
 from tcppar.net import unix_sockets
 from tcppar.net.address import Address, split_zone
-from tcppar.net.unix_sockets import UnsafePath
+from tcppar.net.folders import UnsafePath
+from tcppar.net.platform import FREE_BIND
+from tcppar.net.unix_sockets import AS_MADE, NoSocket, Rights
 from tcppar.policy import faults
+from tcppar.policy.faults import Remedy
 
 _NUMBER = re.compile(r"[0-9]{1,6}")
 _LOWEST_FREE_PORT = 1024
@@ -24,11 +28,19 @@ class ListenerOptions:
     Attributes:
         backlog: length of the kernel's queue; the system cuts it to its own maximum (net.core.somaxconn).
         keepalive, nodelay: SO_KEEPALIVE and TCP_NODELAY of its connections (tcp(7)).
+        ipv6_only: IPV6_V6ONLY (ipv6(7)); if not, a listener on `::` takes IPv4 clients too.
+        free_bind: IP_FREEBIND (ip(7)): the address may be one that this machine has not, or not yet.
+        device: the network interface to which it is bound, SO_BINDTODEVICE (socket(7)); empty for all.
+        rights: of a Unix socket's file.
     """
 
     backlog: int
     keepalive: bool = False
     nodelay: bool = False
+    ipv6_only: bool = True
+    free_bind: bool = False
+    device: str = ""
+    rights: Rights = AS_MADE
 
 
 def set_options(sock: socket.socket, options: ListenerOptions) -> None:
@@ -39,30 +51,39 @@ def set_options(sock: socket.socket, options: ListenerOptions) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, options.nodelay)
 
 
-def bind_tcp(host: str, port: int, options: ListenerOptions) -> socket.socket:
-    """A listening TCP socket. IPv6 ones never take IPv4 clients: no peer is shown as ::ffff:192.0.2.1.
+def unbound(family: int, options: ListenerOptions) -> socket.socket:
+    """A TCP socket on which everything is set that has to be set before it is bound.
 
     Raises:
-        OSError: as bind(2) and listen(2).
+        OSError: as setsockopt(2): ENODEV, there is no such interface; EPERM.
     """
-    sock = _bound_tcp(host, port, options)
+    sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        sock.listen(options.backlog)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, options.ipv6_only)
+        if (options.free_bind or options.device) and sys.platform != "linux":
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        if options.free_bind:
+            sock.setsockopt(*FREE_BIND[sock.family], 1)
+        if options.device:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, options.device.encode() + b"\0")
+        set_options(sock, options)
     except OSError:
         sock.close()
         raise
     return sock
 
 
-def _bound_tcp(host: str, port: int, options: ListenerOptions) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+def bind_tcp(host: str, port: int, options: ListenerOptions) -> socket.socket:
+    """A listening TCP socket.
+
+    Raises:
+        OSError: as setsockopt(2), bind(2) and listen(2).
+    """
+    sock = _bound_tcp(host, port, options)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        set_options(sock, options)
-        sock.bind(_name(host, port))
+        sock.listen(options.backlog)
     except OSError:
         sock.close()
         raise
@@ -77,6 +98,30 @@ def _name(host: str, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
     return (address, port, 0, interface) if interface else (address, port)
 
 
+def _bound_tcp(host: str, port: int, options: ListenerOptions, *, shared: bool = False) -> socket.socket:
+    sock = unbound(socket.AF_INET6 if ":" in host else socket.AF_INET, options)
+    try:
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(_name(host, port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def bind_shared(address: Address, options: ListenerOptions) -> socket.socket:
+    """A TCP socket that is bound with SO_REUSEPORT, and does not listen yet.
+
+    Raises:
+        SystemRefused: it cannot be had; says why.
+    """
+    try:
+        return _bound_tcp(address.host, address.port, options, shared=True)
+    except OSError as error:
+        raise _refused(address, error, options) from error
+
+
 def open_sockets(address: Address, options: ListenerOptions) -> list[socket.socket]:
     """Bind all sockets that an address stands for.
 
@@ -86,18 +131,20 @@ def open_sockets(address: Address, options: ListenerOptions) -> list[socket.sock
     sockets: list[socket.socket] = []
     try:
         if address.path:
-            sockets.append(unix_sockets.bind(address.path, options.backlog))
+            sockets.append(unix_sockets.bind(address.path, options.backlog, options.rights))
         elif address.host:
             sockets.append(bind_tcp(address.host, address.port, options))
         else:
+            # One for each family, so that no peer is shown as ::ffff:192.0.2.1 to those who ask the socket.
+            options = replace(options, ipv6_only=True)
             sockets.append(bind_tcp("0.0.0.0", address.port, options))
             port = sockets[0].getsockname()[1]
-            if _has_ipv6():
+            if has_ipv6():
                 sockets.append(bind_tcp("::", port, options))
     except OSError as error:
         for sock in sockets:
             sock.close()
-        raise SystemRefused(f"cannot listen on {address}: {_reason(error, address)}") from error
+        raise _refused(address, error, options) from error
     return sockets
 
 
@@ -115,32 +162,41 @@ def refusal(address: Address, options: ListenerOptions) -> str | None:
             port = address.port if address.port < _LOWEST_FREE_PORT else 0
             _bound_tcp(address.host or "0.0.0.0", port, options).close()
     except OSError as error:
-        return None if error.errno == errno.EADDRINUSE else _reason(error, address)
+        return None if error.errno == errno.EADDRINUSE else _reason(error, address, options)
     return None
 
 
-def _has_ipv6() -> bool:
+def has_ipv6() -> bool:
+    """Whether this machine has IPv6, which a bare port is listened on too then."""
     try:
         with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
             probe.bind(("::1", 0))
-    except OSError:
-        return False
+    except OSError as error:
+        return faults.of_accept(error.errno or 0) is Remedy.BACK_OFF  # a shortage says nothing of it
     return True
 
 
-def _reason(error: OSError, address: Address) -> str:
+def _refused(address: Address, error: OSError, options: ListenerOptions) -> SystemRefused:
+    return SystemRefused(f"cannot listen on {address}: {_reason(error, address, options)}")
+
+
+def _reason(error: OSError, address: Address, options: ListenerOptions) -> str:
     reason = faults.name(error.errno or 0)
+    if isinstance(error, NoSocket):
+        return str(error.strerror)
     if isinstance(error, UnsafePath):
         return f"{reason}: {error.strerror}"
     if error.errno == errno.EADDRINUSE:
-        holders = _holders(address)
+        holders = ["another server"] if address.path else _holders(address)
         return f"{reason}{': ' + ', '.join(holders) + ' listens there' if holders else ''}"
     if error.errno == errno.EACCES and 0 < address.port < _LOWEST_FREE_PORT:
         return f"{reason}: ports below 1024 need root or CAP_NET_BIND_SERVICE"
     if error.errno == errno.ENODEV:
-        return f"{reason}: no interface of this machine is called {address.host.partition('%')[2]}"
+        return f"{reason}: no interface of this machine is called {options.device or address.host.partition('%')[2]}"
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"{reason}: no interface of this machine has that address"
+        return f"{reason}: no interface of this machine has that address (free_bind = true listens on it all the same)"
+    if error.errno == errno.EPERM and options.device:
+        return f"{reason}: bind_to_device needs CAP_NET_RAW here"
     return reason
 
 
@@ -180,6 +236,12 @@ def take_inherited(address: Address) -> list[socket.socket]:
     return sockets
 
 
+def take_over_from(keeper: int) -> None:
+    """What the service manager has passed to this process's keeper is meant for this process."""
+    if os.environ.get("LISTEN_PID") == str(keeper):
+        os.environ["LISTEN_PID"] = str(os.getpid())
+
+
 def _number_passed(address: Address) -> int:
     """How many descriptors the service manager passed to this process."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
@@ -190,16 +252,32 @@ def _number_passed(address: Address) -> int:
     return int(text)
 
 
+_TCP = {socket.IPPROTO_TCP, getattr(socket, "IPPROTO_MPTCP", socket.IPPROTO_TCP)}
+
+
 def _adopt(descriptor: int, address: Address) -> socket.socket:
+    where = f"cannot listen on {address}: descriptor {descriptor}"
     try:
         os.set_inheritable(descriptor, False)
         # A duplicate, so that the number stays what the service manager made of it after a reload.
         sock = socket.socket(fileno=os.dup(descriptor))
-        listens = sock.type == socket.SOCK_STREAM and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        mistake = _unfit(sock)
     except OSError as error:
-        raise SystemRefused(f"cannot listen on {address}: descriptor {descriptor}: {error.strerror}") from error
-    if not listens:
+        raise SystemRefused(f"{where}: {error.strerror}") from error
+    if mistake is not None:
         sock.close()
-        raise SystemRefused(f"cannot listen on {address}: descriptor {descriptor} is not a listening stream socket")
+        raise SystemRefused(f"{where} {mistake}: expected a listening socket of TCP or of AF_UNIX")
     sock.setblocking(False)
     return sock
+
+
+def _unfit(sock: socket.socket) -> str | None:
+    """Why a socket cannot be served; None if it can."""
+    family = getattr(sock.family, "name", f"number {sock.family}")
+    if sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+        return f"is of the address family {family}"
+    if sock.type != socket.SOCK_STREAM or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return "is not a listening stream socket"
+    if sock.family != socket.AF_UNIX and sock.proto not in _TCP:
+        return f"is of protocol {sock.proto}, and not of TCP"
+    return None

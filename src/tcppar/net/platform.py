@@ -21,6 +21,8 @@ PR_SET_CHILD_SUBREAPER = 36
 PR_SET_DUMPABLE = 4
 SO_ATTACH_REUSEPORT_CBPF = 51
 SO_ATTACH_FILTER = 26
+# linux/in.h and linux/in6.h, each with its level: ip(7), IP_FREEBIND.
+FREE_BIND = {socket.AF_INET: (socket.IPPROTO_IP, 15), socket.AF_INET6: (socket.IPPROTO_IPV6, 78)}
 
 # clone(2): its number by machine (asm/unistd.h), and the flags (linux/sched.h, signal(7)).
 _CLONE = {"x86_64": 56, "aarch64": 220, "riscv64": 220}

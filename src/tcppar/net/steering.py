@@ -15,7 +15,7 @@ import struct
 
 from msgspec.structs import replace
 
-from tcppar.net.opening import ListenerOptions, set_options
+from tcppar.net.opening import ListenerOptions, unbound
 from tcppar.net.platform import SO_ATTACH_FILTER, SO_ATTACH_REUSEPORT_CBPF, Features
 
 _INSTRUCTION = struct.Struct("HBBI")  # struct sock_filter: code, jump if true, jump if false, operand
@@ -87,15 +87,11 @@ def bind_beside(old: socket.socket, options: ListenerOptions) -> socket.socket:
     Raises:
         OSError: it cannot be done; `old` serves as before.
     """
-    new = socket.socket(old.family, socket.SOCK_STREAM)
+    # SO_REUSEADDR is for the connections of the old one: they have its port too, and are not marked as sharing it.
+    new = unbound(old.family, options)
     try:
         old.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         new.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        # For the connections of the old one: they have its port too, and are not marked as sharing it.
-        new.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if old.family == socket.AF_INET6:
-            new.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        set_options(new, options)
         new.bind(old.getsockname())
         new.listen(options.backlog)
         _attach(new, SO_ATTACH_REUSEPORT_CBPF, _SECOND_OF_GROUP)

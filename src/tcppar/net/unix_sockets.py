@@ -1,8 +1,13 @@
 """Unix sockets in the file system, made and removed where another user may exchange whatever is there at any moment.
 
-The folder of a socket can be the service's user's own. So no path is looked up twice: the folder is opened, and what
-happens in it happens by that descriptor. A new socket is made in a folder beside its place that is ours alone, gets its
-rights there, and is then put in its place, in which nothing is followed.
+The folder of a socket can be the service's user's own (see `folders`). A new socket is made in a folder beside its
+place that is ours alone, gets its rights there, and is then put in its place, in which nothing is followed.
+
+The system goes on showing the name that a socket was bound by (/proc/net/unix), and systemd-tmpfiles(8) looks there
+before it removes one. So the name has to be the path that is configured, and a rename does not make it that. Where
+nobody else can exchange what is there, the path itself is bound. Elsewhere, and in the place of another socket, which
+has to stay until the new one is there, it is bound with the folder of ours as the root directory, which only root may
+have (chroot(2)). Everybody else has to do with a name of the moment.
 """
 
 import errno
@@ -10,85 +15,131 @@ import os
 import socket
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-_FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_CLOEXEC
-_ONLY_FOLDERS = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_MOST_LINKS = 40  # path_resolution(7)
+from msgspec import Struct
+
+from tcppar.net.folders import as_root, folder_of, inside, is_safe, private_in
 
 Identity = tuple[int, int]
 """Device and inode. Those of a socket are no other file's as long as it is open, for it keeps them."""
 
+_KINDS = {
+    stat.S_IFREG: "a regular file",
+    stat.S_IFDIR: "a directory",
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFIFO: "a pipe",
+}
+_NOT_CHANGED = -1  # chown(2)
 
-class UnsafePath(OSError):
-    """Somebody who is not trusted could lead a path elsewhere."""
+
+class Rights(Struct, frozen=True):
+    """Who may connect to a socket in the file system.
+
+    Attributes:
+        mode: of its file; None for what the umask leaves. To connect takes the right to write.
+        uid, gid: to whom it belongs; -1 for what the system makes of it.
+    """
+
+    mode: int | None = None
+    uid: int = _NOT_CHANGED
+    gid: int = _NOT_CHANGED
+
+    def completed_by(self, found: os.stat_result) -> "Rights":
+        """These, and of a file whatever they leave open."""
+        return Rights(
+            stat.S_IMODE(found.st_mode) if self.mode is None else self.mode,
+            found.st_uid if self.uid == _NOT_CHANGED else self.uid,
+            found.st_gid if self.gid == _NOT_CHANGED else self.gid,
+        )
+
+    def are_of(self, found: os.stat_result) -> bool:
+        """Whether a file has them."""
+        return self.completed_by(found) == AS_MADE.completed_by(found)
 
 
-def bind(path: str, backlog: int) -> socket.socket:
+AS_MADE = Rights()
+
+
+class NoSocket(OSError):
+    """What is there is something else, and is not removed."""
+
+
+def is_abstract(path: str) -> bool:
+    """Whether it names no file: `@name` is the system's own name space (unix(7), Linux)."""
+    return path.startswith("@")
+
+
+def bind(path: str, backlog: int, rights: Rights) -> socket.socket:
     """A listening socket, which does not wait; a file that a dead server left behind is removed first.
 
     Raises:
-        OSError: as bind(2) and listen(2); EADDRINUSE if a server answers there, or the file is no socket.
+        OSError: as bind(2), chown(2) and listen(2); EADDRINUSE if a server answers there.
+        NoSocket: the file is none.
         UnsafePath: see `folder_of`.
     """
+    if is_abstract(path):
+        return _listening("\0" + path[1:], backlog)
     with folder_of(path) as (folder, name):
         if (found := _look(folder, name)) is not None:
-            if not stat.S_ISSOCK(found.st_mode) or _answers(folder, name):
-                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-            os.unlink(name, dir_fd=folder)
-        if _is_safe(folder):
-            return _bound(path, backlog)
-        with _private(folder) as private:
-            sock, made = _listening(private, name, backlog)
+            _remove_if_dead(folder, name, found)
+        if is_safe(folder):
+            return _bound(path, folder, name, backlog, rights)
+        with private_in(folder) as private, _made(private, path, backlog, rights) as (sock, made):
             try:
                 # Unlike rename(2) it replaces nothing that has come there meanwhile.
                 os.link(made, name, src_dir_fd=private, dst_dir_fd=folder, follow_symlinks=False)
             except FileExistsError:
-                sock.close()
                 raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)) from None
-            except OSError:
-                sock.close()
-                raise
-            finally:
-                os.unlink(made, dir_fd=private)
-        return sock
+            return sock
 
 
 def refuse_if_unusable(path: str) -> None:
     """See whether a socket could be made.
 
     Raises:
-        OSError: as open(2) of its folder; EACCES if nothing may be made there; EEXIST if another kind of file is there.
+        OSError: as open(2) of its folder; EACCES if nothing may be made there.
+        NoSocket: another kind of file is there.
         UnsafePath: see `folder_of`.
     """
+    if is_abstract(path):
+        return
     with folder_of(path) as (folder, name):
-        if (found := _look(folder, name)) is not None and not stat.S_ISSOCK(found.st_mode):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        if (found := _look(folder, name)) is not None:
+            _refuse_other_than_socket(found)
         if not os.access(".", os.W_OK | os.X_OK, dir_fd=folder):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
-def replace(path: str, backlog: int, former: Identity | None) -> socket.socket:
-    """A listening socket in the place of `former`, with its rights; clients always find one of the two.
+def _remove_if_dead(folder: int, name: str, found: os.stat_result) -> None:
+    _refuse_other_than_socket(found)
+    if _answers(folder, name):
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    os.unlink(name, dir_fd=folder)
+
+
+def _refuse_other_than_socket(found: os.stat_result) -> None:
+    if not stat.S_ISSOCK(found.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "a device")
+        raise NoSocket(errno.EEXIST, f"there is {kind}: expected a socket, or nothing")
+
+
+def replace(path: str, backlog: int, rights: Rights, former: Identity | None) -> socket.socket:
+    """A listening socket in the place of `former`, with its rights where none are given; clients always find one of the
+    two. If there is none any more, it is there again.
 
     Raises:
-        OSError: as bind(2), listen(2) and rename(2); what is there is as it was.
+        OSError: as bind(2), chown(2), listen(2) and rename(2); what is there is as it was.
         UnsafePath: see `folder_of`.
     """
-    with folder_of(path) as (folder, name), _private(folder) as private:
-        sock, made = _listening(private, name, backlog)
-        try:
-            found = _look(folder, name)
-            # Of what somebody else has put there nothing is believed.
-            if found is not None and _identity(found) == former:
-                os.chown(made, found.st_uid, found.st_gid, dir_fd=private, follow_symlinks=False)
-                os.chmod(made, stat.S_IMODE(found.st_mode), dir_fd=private)
+    with folder_of(path) as (folder, name), private_in(folder) as private:
+        found = _look(folder, name)
+        # Of what somebody else has put there nothing is believed.
+        if found is not None and _identity(found) == former:
+            rights = rights.completed_by(found)
+        with _made(private, path, backlog, rights) as (sock, made):
             os.rename(made, name, src_dir_fd=private, dst_dir_fd=folder)
-        except OSError:
-            sock.close()
-            os.unlink(made, dir_fd=private)
-            raise
-        return sock
+            return sock
 
 
 def remove(path: str, own: Identity | None) -> None:
@@ -104,6 +155,16 @@ def remove(path: str, own: Identity | None) -> None:
             os.unlink(name, dir_fd=folder)
 
 
+def is_in_order(path: str, own: Identity | None, rights: Rights) -> bool:
+    """Whether a socket's file is there, with these rights. What somebody else has put there is not ours to mend."""
+    try:
+        with folder_of(path) as (folder, name):
+            found = _look(folder, name)
+    except OSError:
+        return False
+    return found is not None and (_identity(found) != own or rights.are_of(found))
+
+
 def identity(path: str) -> Identity | None:
     """What a file is, whatever it is called; None if there is none."""
     try:
@@ -116,99 +177,11 @@ def _identity(found: os.stat_result) -> Identity:
     return found.st_dev, found.st_ino
 
 
-@contextmanager
-def folder_of(path: str) -> Iterator[tuple[int, str]]:
-    """The descriptor of a file's folder, and the file's name in it.
-
-    Raises:
-        OSError: as open(2).
-        UnsafePath: on the way there is a folder, or a link, of a user who is neither root nor this one, and what comes
-            after it is another's: that user could have put it there, to have done elsewhere what is meant to be done
-            here. (A folder of such a user's is no harm by itself, nor are those that are in it and are the user's own.)
-    """
-    folder, _, name = path.rpartition("/")
-    descriptor = _open_folder(folder or ("/" if path.startswith("/") else "."))
-    try:
-        yield descriptor, name
-    finally:
-        os.close(descriptor)
-
-
-def _open_folder(path: str) -> int:
-    if not hasattr(os, "O_PATH"):
-        return os.open(path, _ONLY_FOLDERS & ~os.O_NOFOLLOW)
-    trusted = {0, os.geteuid(), os.stat("/").st_uid}  # in a user namespace root may be shown as somebody else
-    at = os.open("/" if path.startswith("/") else ".", _FOLDER)
-    owner, links, names = os.geteuid(), 0, path.split("/")[::-1]
-    try:
-        while names:
-            if (name := names.pop()) in ("", "."):
-                continue
-            step = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=at)
-            found = os.fstat(step)
-            if owner not in trusted and found.st_uid != owner:
-                os.close(step)
-                raise UnsafePath(
-                    errno.EPERM, f"{name!r} on the way there could be put by user {owner} to lead elsewhere"
-                )
-            owner = found.st_uid
-            if not stat.S_ISLNK(found.st_mode):
-                os.close(at)
-                at = step
-                continue
-            links += 1
-            target = os.readlink("", dir_fd=step)
-            os.close(step)
-            if links > _MOST_LINKS:
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-            names += target.split("/")[::-1]
-            if target.startswith("/"):
-                os.close(at)
-                at = os.open("/", _FOLDER)
-                if owner not in trusted:
-                    raise UnsafePath(errno.EPERM, f"{name!r} on the way there is a link of user {owner}'s")
-    except OSError:
-        os.close(at)
-        raise
-    return at
-
-
-@contextmanager
-def _private(folder: int) -> Iterator[int]:
-    """The descriptor of a new folder in another, in which nobody else can do anything."""
-    name = f".tcppar-{os.urandom(4).hex()}"
-    os.mkdir(name, 0o700, dir_fd=folder)
-    try:
-        descriptor = os.open(name, os.O_RDONLY | _ONLY_FOLDERS, dir_fd=folder)
-        try:
-            # What was made may have been taken away again, and another folder be there.
-            if os.fstat(descriptor).st_uid != os.geteuid():
-                raise UnsafePath(errno.EPERM, "somebody else exchanges folders there")
-            os.fchmod(descriptor, 0o700)
-            yield descriptor
-        finally:
-            os.close(descriptor)
-    finally:
-        try:
-            os.rmdir(name, dir_fd=folder)
-        except OSError:
-            pass  # it was taken away; what is there is not ours
-
-
-def _is_safe(folder: int) -> bool:
-    """Whether nobody else can take away or exchange what we put into a folder: then the path itself is bound, and the
-    system shows it as the socket's name (/proc/net/unix, which systemd-tmpfiles(8) looks at before it removes one).
-    """
-    found = os.fstat(folder)
-    closed = not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or bool(found.st_mode & stat.S_ISVTX)
-    return closed and found.st_uid in (0, os.geteuid())
-
-
-def _bound(path: str, backlog: int) -> socket.socket:
+def _listening(name: str, backlog: int) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        sock.bind(path)
+        sock.bind(name)
         sock.listen(backlog)
     except OSError:
         sock.close()
@@ -216,31 +189,91 @@ def _bound(path: str, backlog: int) -> socket.socket:
     return sock
 
 
-def _listening(folder: int, name: str, backlog: int) -> tuple[socket.socket, str]:
-    """A listening socket in a folder, and its name there: one of its own, for the system goes on telling that name."""
-    made = f"{name[:40]}.{os.urandom(8).hex()}"
+def _bound(path: str, folder: int, name: str, backlog: int, rights: Rights) -> socket.socket:
+    """A socket in its place at once. Nobody can connect to it before it listens, and it has its rights by then."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        with _inside(folder):
-            sock.bind(made)
-        sock.listen(backlog)
+        _bind(sock, path, rights)
+        try:
+            _give(folder, name, rights)
+            sock.listen(backlog)
+        except OSError:
+            os.unlink(name, dir_fd=folder)
+            raise
     except OSError:
         sock.close()
         raise
-    return sock, made
+    return sock
 
 
 @contextmanager
-def _inside(folder: int) -> Iterator[None]:
-    """With a folder as the working directory: a socket is bound, and connected to, by its path alone."""
-    before = os.open(".", _FOLDER)
+def _made(folder: int, path: str, backlog: int, rights: Rights) -> Iterator[tuple[socket.socket, str]]:
+    """A listening socket in a folder of ours, and its name there. What is left there afterwards is removed."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    folders: list[str] = []
+    made = ""
     try:
-        os.chdir(folder)
-        yield
+        sock.setblocking(False)
+        made = _bind_as(sock, folder, path, rights, folders) or _bind_by_another_name(sock, folder, path, rights)
+        _give(folder, made, rights)
+        sock.listen(backlog)
+        yield sock, made
+    except OSError:
+        sock.close()
+        raise
     finally:
-        os.chdir(before)
-        os.close(before)
+        with suppress(FileNotFoundError):  # it was moved away, or never there
+            os.unlink(made, dir_fd=folder)
+        for above in reversed(folders):
+            os.rmdir(above, dir_fd=folder)
+
+
+def _bind_as(sock: socket.socket, folder: int, path: str, rights: Rights, folders: list[str]) -> str:
+    """Bind a path as if a folder were the root directory.
+
+    Args:
+        folders: takes those that are made in it for that.
+
+    Returns:
+        The socket's name in it; empty if that may not be done.
+    """
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        return ""
+    try:
+        with as_root(folder):
+            for depth in range(1, len(parts)):
+                os.mkdir("/".join(parts[:depth]), 0o700)
+                folders.append("/".join(parts[:depth]))
+            _bind(sock, path, rights)
+    except PermissionError:
+        return ""
+    return "/".join(parts)
+
+
+def _bind_by_another_name(sock: socket.socket, folder: int, path: str, rights: Rights) -> str:
+    made = f"{os.path.basename(path)[:40]}.{os.urandom(8).hex()}"
+    with inside(folder):
+        _bind(sock, made, rights)
+    return made
+
+
+def _bind(sock: socket.socket, path: str, rights: Rights) -> None:
+    """The file has its mode from its first moment on."""
+    if rights.mode is None:
+        sock.bind(path)
+        return
+    before = os.umask(0o777 & ~rights.mode)
+    try:
+        sock.bind(path)
+    finally:
+        os.umask(before)
+
+
+def _give(folder: int, name: str, rights: Rights) -> None:
+    if (rights.uid, rights.gid) != (_NOT_CHANGED, _NOT_CHANGED):
+        os.chown(name, rights.uid, rights.gid, dir_fd=folder, follow_symlinks=False)
 
 
 def _look(folder: int, name: str) -> os.stat_result | None:
@@ -254,7 +287,7 @@ def _answers(folder: int, name: str) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)  # whose queue is full lives
         try:
-            with _inside(folder):
+            with inside(folder):
                 probe.connect(name)
         except ConnectionRefusedError:
             return False

@@ -1,6 +1,6 @@
 """One listener and how clients are accepted from it: strikes, resets, and the end without a loss."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
@@ -61,6 +61,7 @@ class Acceptor:
         self.owner = owner
         self.phase = Phase.SERVING
         self.announced = False
+        self.when_closed: list[Callable[[], None]] = []
         self._core = core
         self._strikes = Strikes(strikes)
         self._paused = False
@@ -98,7 +99,10 @@ class Acceptor:
             self._empty_after_grace()
 
     def move_to(self, owner: AcceptorOwner, options: ListenerOptions) -> None:
-        """A reload: serve this owner with these options from now on. Queued clients are not touched."""
+        """A reload: serve this owner with these options from now on. Queued clients are not touched.
+
+        A Unix socket whose file was removed, or is to have other rights, gets another one, with a new listener.
+        """
         if owner is not self.owner:
             self.owner.on_acceptor_closed(self)
             self.owner = owner
@@ -109,6 +113,8 @@ class Acceptor:
             except OSError as error:
                 told = "it keeps its present options"
                 self._core.fault(("options", self._place), "reload", error.errno or 0, told, owner.name)
+            if not self.listener.is_in_order(options):
+                self.reset("its file is gone, or is to have other rights")
 
     def tolerate(self, strikes: int) -> None:
         """Change how many strikes in a row are tolerated."""
@@ -116,14 +122,17 @@ class Acceptor:
 
     def look_or_not(self, wanted: bool) -> None:
         """Watch the listener if its clients are wanted now; else leave them in the kernel's queue."""
+        takes_all = self._closes_when_empty and self._takes_all
+        wanted = wanted or (takes_all and not self._core.short_of_descriptors)
         wanted = wanted and not self._paused and self.phase is not Phase.BROKEN
         if wanted and not self._watched:
             self._watch()
         elif self._watched and not wanted:
             self._unwatch()
-        if wanted and self._closes_when_empty:
-            self.owner.look_again = True  # until it is closed
-            self._empty()
+        if self._closes_when_empty:
+            if wanted or takes_all:
+                self.owner.look_again = True  # until it is closed
+            self._empty(wanted)
 
     def on_ready(self) -> None:
         """Accept one client. One a pass: the next pass comes soon, and nobody else has to wait for a long queue."""
@@ -273,9 +282,20 @@ class Acceptor:
     def _close_when_empty(self) -> None:
         self._closes_when_empty = self.owner.look_again = True
 
-    def _empty(self) -> None:
-        """Accept what is left, as far as there is room; close when nothing is."""
-        while self.owner.wants_clients:
+    @property
+    def _takes_all(self) -> bool:
+        """Whether its queue is accepted to the end also if there is no room.
+
+        At a planned end it is: as long as it is open, nobody else can have the port, and who comes gets no answer for
+        minutes. Those who are accepted wait with their service. After a reset new clients have a place to go to, and a
+        service manager's listener stays open anyway: there the queue can wait.
+        """
+        has_place = self._successor is not None and self._successor.phase is Phase.SERVING
+        return not has_place and not self.listener.inherited
+
+    def _empty(self, wanted: bool) -> None:
+        """Accept what is left, if that is wanted now; close when nothing is."""
+        while wanted and (self.owner.wants_clients or self._takes_all):
             try:
                 accepted = self.listener.accept()
             except BlockingIOError:
@@ -285,6 +305,8 @@ class Acceptor:
                 self._failed(error.errno or 0)
                 return
             self.owner.admit(accepted)
+        if self.listener.is_empty():
+            self._finish()
 
     def abandon(self) -> None:
         """Close at once; the system refuses what is still queued."""
@@ -301,15 +323,17 @@ class Acceptor:
         else:
             self._core.log.emit(ListenerClosed(service=self.owner.name, address=str(self.listener)))
         self.owner.on_acceptor_closed(self)
+        for tell in self.when_closed:
+            tell()
 
     def _after_predecessor(self) -> None:
         self._predecessor = None
-        self._stand_alone()
+        self.stand_alone()
         if self._reset_asked is not None:
             reason, self._reset_asked = self._reset_asked, None
             self.reset(reason)
 
-    def _stand_alone(self) -> None:
+    def stand_alone(self) -> None:
         """Clients come here alone now. Until no other process can be bound beside it, this is tried again."""
         if self.phase is Phase.CLOSED:
             return
@@ -319,7 +343,7 @@ class Acceptor:
             self._core.fault(
                 ("alone", self._place), "setsockopt", error.errno or 0, "tried again until it succeeds", self.owner.name
             )
-            self._core.timers.at(self._core.later(self._reopen.fail()), self._stand_alone)
+            self._core.timers.at(self._core.later(self._reopen.fail()), self.stand_alone)
 
     def _watch(self) -> None:
         self._core.waiter.register(self)

@@ -5,19 +5,22 @@ children change, a first spawner is started. When all are ready, everything is s
 refused before that, what was prepared is taken back, and what runs has not noticed.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
 from tcppar.config import Config, ServiceConfig, child_plan
 from tcppar.errors import SystemRefused
-from tcppar.net.address import Address
-from tcppar.net.listener import Listener, open_listeners
+from tcppar.net import places
+from tcppar.net.listener import Listener, open_among, open_listeners
+from tcppar.net.opening import ListenerOptions
+from tcppar.net.places import Place
 from tcppar.policy import faults
 from tcppar.records import HandlerMode, Refused
 from tcppar.supervisor.acceptor import Acceptor, Phase
+from tcppar.supervisor.neighbours import Newcomer
 from tcppar.supervisor.pool import Pool
 from tcppar.supervisor.service import Service, options_of
 from tcppar.supervisor.worker_pool import WorkerPool
@@ -29,15 +32,6 @@ if TYPE_CHECKING:
 
 # A spawner that is not ready after this long never will be (it takes some hundredths of a second).
 _PATIENCE = 30.0
-
-
-# An address, and the service's name where the address alone does not say which listener is meant: with port 0, each
-# service has one of its own.
-Place = tuple[Address, str]
-
-
-def _place(service: str, address: Address) -> Place:
-    return address, service if address.chosen_by_system else ""
 
 
 class Renewal(Enum):
@@ -91,7 +85,12 @@ class Rollout:
         self._on_refused = on_refused
         self._services: dict[str, Service] = {}
         self._pools: dict[str, Pool] = {}
+        self._wanted = {
+            name: places.wanted(service.settings.listen, options_of(service), name)
+            for name, service in config.services.items()
+        }
         self._listeners: dict[Place, list[Listener]] = {}
+        self._newcomers: dict[Place, Newcomer] = {}
         self._missing: set[str] = set()
         self._over = False
         self.sources: tuple[str, ...] = ()
@@ -111,16 +110,40 @@ class Rollout:
         self._ready_if_complete()
 
     def _open_missing(self, config: ServiceConfig) -> None:
-        for address in config.settings.listen:
-            if (place := _place(config.name, address)) not in self._serving():
-                self._listeners[place] = open_listeners(address, options_of(config), self._core.features)
+        serving = self._serving()
+        for place in self._wanted[config.name]:
+            if place not in serving:
+                self._listeners[place] = self._open(place, options_of(config))
+
+    def _open(self, place: Place, options: ListenerOptions) -> list[Listener]:
+        features = self._core.features
+        options = replace(options, ipv6_only=not place.both_families)
+        neighbours = list(self._overlapping(place))
+        if not neighbours:
+            return open_listeners(place.address, options, features)
+        # They will be closed if this is put in force: no configuration has two that overlap.
+        try:
+            opened = open_among(place.address, options, features, [acceptor.listener for acceptor in neighbours])
+        except SystemRefused:
+            for acceptor in neighbours:
+                acceptor.stand_alone()
+            raise
+        self._newcomers[place] = Newcomer(opened, options, neighbours)
+        return [opened]
+
+    def _overlapping(self, place: Place) -> Iterator[Acceptor]:
+        for service in self._running.values():
+            for acceptor in service.acceptors:
+                is_open = acceptor.phase in (Phase.SERVING, Phase.EMPTYING)
+                if is_open and places.of(acceptor.listener, service.name).overlaps(place):
+                    yield acceptor
 
     def _serving(self) -> dict[Place, list[Acceptor]]:
         found: dict[Place, list[Acceptor]] = {}
         for service in self._running.values():
             for acceptor in service.acceptors:
                 if acceptor.phase in (Phase.SERVING, Phase.BROKEN):
-                    found.setdefault(_place(service.name, acceptor.listener.address), []).append(acceptor)
+                    found.setdefault(places.of(acceptor.listener, service.name), []).append(acceptor)
         return found
 
     def _start_missing(self, config: ServiceConfig) -> None:
@@ -159,9 +182,19 @@ class Rollout:
         self._ready_if_complete()
 
     def _ready_if_complete(self) -> None:
-        if not self._missing and not self._over:
+        if not self._missing and not self._over and self._listen_among_neighbours():
             self._over = True
             self._on_ready(self)
+
+    def _listen_among_neighbours(self) -> bool:
+        """Let those listen that take clients away from others, only now: nobody could serve them before."""
+        try:
+            for newcomer in self._newcomers.values():
+                newcomer.listen()
+        except OSError as error:
+            self.give_up(f"cannot listen: {faults.name(error.errno or 0)}")
+            return False
+        return True
 
     def _lose_patience(self) -> None:
         if not self._over:
@@ -182,6 +215,8 @@ class Rollout:
             except OSError:
                 pass  # it is closed all the same
             listener.close()
+        for newcomer in self._newcomers.values():
+            newcomer.leave()
         for name, pool in self._pools.items():
             if name in self._services:
                 pool.retire()
@@ -196,9 +231,9 @@ class Rollout:
             if name not in self._running:
                 self._running[name] = self._services[name]
             self._running[name].put_in_force(config, self._pools[name])
-        for name, config in self.config.services.items():
-            for address in config.settings.listen:
-                self._give(self._running[name], _place(name, address), serving.pop(_place(name, address), []))
+        for name, wanted in self._wanted.items():
+            for place in wanted:
+                self._give(self._running[name], place, serving.pop(place, []))
         for acceptors in serving.values():
             for acceptor in acceptors:
                 acceptor.retire()
@@ -219,4 +254,7 @@ class Rollout:
             acceptor.move_to(service, options)
         for listener in self._listeners.get(place, []):
             strikes = service.config.settings.strikes
-            service.on_new_acceptor(Acceptor(listener, service, self._core, strikes))
+            acceptor = Acceptor(listener, service, self._core, strikes)
+            if (newcomer := self._newcomers.get(place)) is not None:
+                newcomer.stay(acceptor)
+            service.on_new_acceptor(acceptor)

@@ -184,7 +184,7 @@ class Service:
             self._hand_over()
         pool = self._pool
         if pool is not None and pool.may_be_small:
-            waiting = 0 if self._hand_over_paused else len(self._waiting)
+            waiting = 0 if self._hand_over_paused or self._full else len(self._waiting)
             pool.grow(waiting, self._waiting[0].accepted_at if waiting else 0.0)
 
     def _look_or_not(self) -> None:
@@ -197,10 +197,19 @@ class Service:
             for acceptor in self.acceptors[:]:
                 acceptor.look_or_not(wanted)
 
+    @property
+    def _full(self) -> bool:
+        """Whether as many have, or are being given, a child as may: whoever waits then waits for the end of another.
+
+        More are accepted than there is room for when a listener has to be closed before its queue can be served, or
+        when a reload lowers max_connections.
+        """
+        return self.active - len(self._waiting) >= self._room
+
     def _hand_over(self) -> None:
         pool = self._pool
         assert pool is not None
-        while self._waiting:
+        while self._waiting and not self._full:
             taker = pool.choose()
             if taker is None:
                 if pool.is_short:
@@ -282,6 +291,8 @@ class Service:
 
     def _give_up_waiting(self) -> None:
         self._waiting_is_watched = False
+        if self._full:
+            return
         if not self._hand_over_paused and self._pool is not None and not self._pool.is_short:
             return  # there are workers by now, and all are busy: that may take its time
         oldest = self._core.now - self._config.settings.hand_over_timeout
@@ -412,4 +423,12 @@ class Service:
 def options_of(config: ServiceConfig) -> ListenerOptions:
     """What the listeners of a service are opened with."""
     settings = config.settings
-    return ListenerOptions(settings.backlog, keepalive=settings.keepalive, nodelay=settings.nodelay)
+    return ListenerOptions(
+        settings.backlog,
+        keepalive=settings.keepalive,
+        nodelay=settings.nodelay,
+        ipv6_only=settings.ipv6_only,
+        free_bind=settings.free_bind,
+        device=settings.bind_to_device or "",
+        rights=config.socket_rights,
+    )
