@@ -205,14 +205,14 @@ def _socket_rights(settings: ServiceSettings, prefix: str, mistakes: list[str]) 
         if uid is None:
             mistakes.append(f"{prefix}socket_user: {settings.socket_user!r}: no such user on this system")
         elif os.geteuid() not in (0, uid):
-            mistakes.append(f"{prefix}socket_user: only root can give a socket to somebody else")
+            mistakes.append(f"{prefix}socket_user: only root can give the socket to another user")
     if settings.socket_group is not None:
         group = _entry(settings.socket_group, grp.getgrnam, grp.getgrgid)
         gid = None if group is None else group.gr_gid
         if gid is None:
             mistakes.append(f"{prefix}socket_group: {settings.socket_group!r}: no such group on this system")
         elif os.geteuid() != 0 and gid not in (os.getegid(), *os.getgroups()):
-            mistakes.append(f"{prefix}socket_group: only root can give a socket to a group that it is not in itself")
+            mistakes.append(f"{prefix}socket_group: only root can choose a group that the server is not in")
     mode = None if settings.socket_mode is None else int(settings.socket_mode)
     return Rights(mode, -1 if uid is None else uid, -1 if gid is None else gid)
 

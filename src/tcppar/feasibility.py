@@ -18,7 +18,7 @@ from tcppar.settings import ServiceSettings
 _HANDLER = re.compile(r"(?:[^\W\d]\w*(?:\.[^\W\d]\w*)*|.+\.py):[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 # IFNAMSIZ of netdevice(7), and what the kernel allows (dev_valid_name).
 _DEVICE = re.compile(r"(?!\.{1,2}\Z)[^/:\s]{1,15}")
-_EXPECTED_OF_DEVICE = "expected at most 15 characters, without blanks, / and :"
+_EXPECTED_OF_DEVICE = "expected at most 15 characters, without blanks, slashes and colons"
 _OF_A_HANDLER = ("mode", "preload", "threads_at_fork")
 _OF_A_POOL = ("workers", "connections_per_worker", "worker_memory")
 _OF_SPAWNERS = ("spawners", "connections_per_spawner")
@@ -118,7 +118,7 @@ def _without_listener(settings: ServiceSettings) -> list[str]:
     kinds = {"ipv6_only": "[::]:PORT"}
     device = settings.bind_to_device
     if device is not None and not _DEVICE.fullmatch(device):
-        return [f"bind_to_device: {shown(device)} is no name of a network interface: {_EXPECTED_OF_DEVICE}"]
+        return [f"bind_to_device: {shown(device)} is not the name of a network interface: {_EXPECTED_OF_DEVICE}"]
     return ([] if in_files else found) + [
         f"{name}: is for {kinds.get(name, 'TCP')}, and there is none" for name, vain in of_tcp.items() if vain
     ]
