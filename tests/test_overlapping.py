@@ -125,15 +125,15 @@ def test_a_reload_goes_from_each_form_to_each_other_and_back(
         for ip in FROM:
             wait_until(lambda ip=ip, wanted=ip in found: finds(ip, port) == wanted)  # type: ignore[misc]
     if before != "both":  # with both wildcards taken, the system cannot be made to forget it (steering.exclude_others)
-        wait_until(lambda: not may_share(port))
+        wait_until(lambda: not any(may_share(port, ip) for ip in FORMS[before][2]))
 
 
-def may_share(port: int) -> bool:
+def may_share(port: int, ip: str = IPV4) -> bool:
     """Whether another process of this user could take clients away."""
-    with socket.socket() as other:
+    with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET) as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
-            other.bind(("127.0.0.1", port))
+            other.bind((ip, port))
         except OSError:
             return False
     return True
