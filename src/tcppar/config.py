@@ -294,7 +294,7 @@ def _handler_plan(settings: ServiceSettings) -> HandlerPlan | None:
         target=settings.handler,
         mode=settings.mode,
         import_path=import_path.of_handlers(),
-        folder=os.path.abspath(settings.directory or "."),
+        folder=import_path.absolute(settings.directory or "."),
         preload=settings.preload,
         connections_per_worker=settings.connections_per_worker,
         worker_memory_kb=None if memory is None or memory == UNLIMITED else memory // 1024,

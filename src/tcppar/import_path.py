@@ -63,14 +63,28 @@ def _words() -> list[str]:
     """What stands on the path before Python's own library: the entries of PYTHONPATH."""
     text = os.environ.get("PYTHONPATH")
     named = text.split(os.pathsep) if text else []
-    meant = {os.path.abspath(entry) for entry in named if entry}
-    unmeant = {os.getcwd()} - meant if "" in named else set()
-    entries = [os.path.abspath(entry) for entry in _safe_path()[: _library_at()] if entry]
-    return [entry for entry in entries if entry not in unmeant]
+    meant = set(_absolute_ones(named))
+    unmeant = {absolute(".")} - meant if "" in named else set()
+    return [entry for entry in _absolute_ones(_safe_path()[: _library_at()]) if entry not in unmeant]
 
 
 def _installed() -> list[str]:
-    return [os.path.abspath(entry) for entry in _safe_path()[_library_at() :] if entry]
+    return _absolute_ones(_safe_path()[_library_at() :])
+
+
+def _absolute_ones(entries: list[str]) -> list[str]:
+    return [found for entry in entries if entry and (found := absolute(entry))]
+
+
+def absolute(path: str) -> str:
+    """A path from the root; empty if it counts from a working directory that has been removed: then nothing is there.
+
+    A server whose directory goes away is to go on, and to be reloaded, upgraded and recovered.
+    """
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        return ""
 
 
 def _safe_path() -> list[str]:

@@ -89,7 +89,7 @@ class HandlerPlan(Struct, frozen=True):
         target: `module:name` or `path/file.py:name`.
         mode: a process for each connection, or workers that are used again.
         import_path: where modules are looked for (sys.path).
-        folder: where the handler's module is looked for if it is nowhere there; it then comes first.
+        folder: where the handler's module is looked for if it is nowhere there; it then comes first. Empty for none.
         preload: modules that are imported before the handler.
         connections_per_worker: after so many a worker ends and is replaced; None for any number.
         tells_imports: whether its processes tell what they import. Those of one spawner tell it once, for they know

@@ -144,7 +144,7 @@ class Server:
         if addresses:
             settings["listen"] = [_address(number, address) for number, address in enumerate(addresses)]
         if handler is not None:
-            settings["handler"] = name_of(handler, os.fspath(settings.get("directory") or os.getcwd()))
+            settings["handler"] = name_of(handler, import_path.absolute(os.fspath(settings.get("directory") or ".")))
         self._arguments = flags.arguments_for(settings)
         self._listeners = {
             _name(number): address for number, address in enumerate(addresses) if isinstance(address, socket.socket)
@@ -386,7 +386,7 @@ def _import_path() -> Sequence[str]:
     """Where this program finds modules, but for the folders of Python's own, which the server finds by itself."""
     own = {*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()}
     library = sysconfig.get_path("stdlib") + os.sep
-    entries = [os.path.abspath(entry) for entry in sys.path if isinstance(entry, str) and os.pathsep not in entry]
+    entries = [import_path.absolute(entry) for entry in sys.path if isinstance(entry, str) and os.pathsep not in entry]
     return [entry for entry in entries if entry not in own and not entry.startswith(library) and os.path.exists(entry)]
 
 

@@ -29,7 +29,10 @@ def script(path: str, target: str) -> str:
     Raises:
         CannotLoad: it is not there, cannot be read, or has a name that no module can have.
     """
-    file = os.path.abspath(path)
+    try:
+        file = os.path.abspath(path)
+    except FileNotFoundError:
+        raise CannotLoad(f"handler {target}: {path!r}: the server's working directory has been removed") from None
     try:
         with open(file, "rb"):
             pass

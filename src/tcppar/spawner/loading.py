@@ -61,7 +61,7 @@ def load(wanted: Wanted) -> Handler:
         file = files.script(where, target) if where.endswith(".py") else None
         if file is not None:
             sys.path = [os.path.dirname(file), *sys.path]
-        elif not _is_installed(where):
+        elif wanted.folder and not _is_installed(where):
             sys.path = [wanted.folder, *sys.path]
         for module_name in wanted.preload:
             _import(module_name, f"preload {module_name}")
