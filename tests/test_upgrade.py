@@ -147,6 +147,33 @@ def test_a_version_that_cannot_go_on_changes_nothing(
     assert spawner_of(server) == spawner
 
 
+LEAVES_ONE_BEHIND = """
+import os, subprocess
+if "TCPPAR_TRIAL" in os.environ:
+    left = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    with open(os.path.join(os.path.dirname(__file__), "left"), "a") as file:
+        print(left.pid, file=file)
+"""
+"""What administrators have Python run at each start; here it starts a daemon in a trial, which has all that it has."""
+
+
+@pytest.fixture
+def leaving_one_behind(tmp_path: Path) -> Iterator[None]:
+    (tmp_path / "sitecustomize.py").write_text(LEAVES_ONE_BEHIND)
+    yield
+    for pid in (tmp_path / "left").read_text().split():
+        os.kill(int(pid), signal.SIGKILL)
+
+
+@pytest.mark.usefixtures("leaving_one_behind")
+def test_a_trial_that_leaves_a_process_behind_is_answered(start: Callable[..., Server], tmp_path: Path) -> None:
+    server = start("127.0.0.1:0", *SAYS_PID)
+    upgrade(server)
+    install(tmp_path, "supervisor/heritage.py", "VERSION = 1\n", "VERSION = 2\n")
+    record = ask_for_upgrade(server)
+    assert "cannot be taken over" in "\n".join(record["reasons"])
+
+
 # The configuration.
 
 

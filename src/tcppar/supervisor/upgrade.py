@@ -237,7 +237,6 @@ class _Trial:
         self._reaper = reaper
         self._on_answer = on_answer
         self._said = b""
-        self._status: int | None = None
         self._late = False
         core.waiter.register(self)
 
@@ -253,6 +252,8 @@ class _Trial:
 
     def on_ready(self) -> None:
         """Read it; its mistakes are the reason of a refusal."""
+        if self._reader < 0:
+            return  # its end was told in this pass
         try:
             piece = os.read(self._reader, _LARGEST_ANSWER)
         except BlockingIOError:
@@ -261,28 +262,30 @@ class _Trial:
             piece = b""  # what else it says is lost; how it ends is what counts
         self._said = (self._said + piece)[-_LARGEST_ANSWER:]
         if not piece:
-            self._core.waiter.unregister(self)
-            os.close(self._reader)
-            self._reader = -1
-            self._answer_if_complete()
+            self._hear_no_more()
 
-    def _ended(self, status: int) -> None:
-        self._status = status
-        self._answer_if_complete()
+    def _hear_no_more(self) -> None:
+        self._core.waiter.unregister(self)
+        os.close(self._reader)
+        self._reader = -1
 
     def _lose_patience(self) -> None:
-        if self._status is None:  # not reaped, so that the number is still its own
-            self._late = True
-            os.kill(self._pid, signal.SIGKILL)
+        self._late = True
+        os.kill(self._pid, signal.SIGKILL)  # not reaped, or the timer was cancelled: the number is still its own
 
-    def _answer_if_complete(self) -> None:
-        if self._status is None or self._reader >= 0:
-            return
+    def _ended(self, status: int) -> None:
+        """What it has said is in the pipe by now. The end of the pipe is not waited for: whoever the trial has left
+        behind has it too, and may have it for ever.
+        """
         self._timer.cancel()
+        if self._reader >= 0:
+            self.on_ready()
+        if self._reader >= 0:
+            self._hear_no_more()
         said = self._said.decode(errors="backslashreplace").strip()
-        if self._status == 0:
+        if status == 0:
             self._on_answer(None)
         elif self._late:
             self._on_answer(f"the trial did not end within {_TRIAL_PATIENCE:g} s")
         else:
-            self._on_answer(said or f"the trial ended ({outcome.in_words(self._status)})")
+            self._on_answer(said or f"the trial ended ({outcome.in_words(status)})")
