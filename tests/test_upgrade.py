@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import HERE
 from tests.support import command, config
 from tests.support.command import Serve
-from tests.support.handlers import answers, ask_for_reload, end_of, is_over, peer_of, spawner_of
+from tests.support.handlers import answers, ask_for_reload, children_of, end_of, is_over, peer_of, spawner_of
 from tests.support.server import PATIENCE, Server, descriptors, read_line, wait_until
 from tests.support.succession import KINDS, SAYS_PID, ask_for_upgrade, install, supervisor_of, upgrade
 from tests.test_load import assert_books_balance, outcome_of, start_load
@@ -339,6 +341,45 @@ def test_the_command_runs_nothing_of_another_user(tmp_path: Path) -> None:
         other.communicate(b"\n")
     assert done.returncode == 111
     assert "0\n" not in (caught.read_text() if caught.exists() else "")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has children of another user")
+def test_what_a_child_left_behind_does_not_answer(
+    compiled: Callable[[Path], Path], open_folder: Path, tmp_path: Path
+) -> None:
+    program, file = open_folder / "posing", tmp_path / "tcppar.toml"
+    shutil.copy(compiled(HERE / "children" / "posing.c"), program)
+    service: dict[str, object] = {"listen": ["127.0.0.1:0"], "command": [str(program)], "user": "nobody"}
+    config.write(file, {"one": service})
+    with Server("-c", file) as server, server.connect() as client:
+        client.sendall(b"%d\n" % server.pid)
+        read_line(client)
+        left = next_child_named(server.pid, b"tcppar serve+77\n")
+        try:
+            config.write(file, {"one": service | {"command": ["no-such-program"]}})
+            done = command.run("upgrade", str(server.pid))
+        finally:
+            os.kill(left, signal.SIGKILL)
+    assert "not upgraded; the server's log says why" in done.stderr
+
+
+def next_child_named(pid: int, name: bytes) -> int:
+    """Wait for a child of a process to have a name."""
+    found: list[int] = []
+
+    def is_found() -> bool:
+        found[:] = [child for child in children_of(pid) if name_of(child) == name]
+        return bool(found)
+
+    wait_until(is_found)
+    return found[0]
+
+
+def name_of(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/comm").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
 
 
 def test_the_command_touches_no_other_process() -> None:

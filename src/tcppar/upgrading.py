@@ -9,6 +9,7 @@ import select
 import signal
 import time
 from contextlib import ExitStack
+from itertools import islice
 from typing import Self
 
 from tcppar.errors import SystemRefused
@@ -17,6 +18,8 @@ from tcppar.supervisor.upgrade import NAME, REFUSED, UPGRADED
 
 _LOOK = 0.02
 _PIECE = 65536
+_MOST_PIECES = 128
+"""As much as a server's words can be (execve(2)): a process can say that its own are gigabytes (PR_SET_MM)."""
 
 
 class _Process:
@@ -55,7 +58,8 @@ class _Process:
         except OSError:
             return b""
         try:
-            return b"".join(iter(lambda: os.read(descriptor, _PIECE), b""))
+            pieces = islice(iter(lambda: os.read(descriptor, _PIECE), b""), _MOST_PIECES)
+            return b"".join(pieces)
         except OSError:
             return b""
         finally:
@@ -75,8 +79,16 @@ class _Process:
     @property
     def _caught(self) -> int:
         """The signals that it has a handler for, or has blocked to wait for them: a mask."""
+        return sum(int(mask, 16) for name in (b"SigCgt:", b"SigBlk:") for mask in self._status_of(name))
+
+    @property
+    def users(self) -> list[bytes]:
+        """Its user in each of the ways that it has one (credentials(7)); none if it has ended."""
+        return self._status_of(b"Uid:")
+
+    def _status_of(self, name: bytes) -> list[bytes]:
         fields = [line.split() for line in self.read("status").splitlines()]
-        return sum(int(field[1], 16) for field in fields if field[:1] in ([b"SigCgt:"], [b"SigBlk:"]))
+        return next((field[1:] for field in fields if field[:1] == [name]), [])
 
     @property
     def parent(self) -> int:
@@ -158,15 +170,19 @@ class RunningServer:
 
 
 def _partners_of(process: _Process) -> list[_Process]:
-    """The keeper of a supervisor, or the supervisor of a keeper: started by the same words."""
-    words = process.read("cmdline")
+    """The keeper of a supervisor, or the supervisor of a keeper: started by the same words, as the same user.
+
+    The supervisor also has children of other users, and whatever these have left behind: they can take on any name and
+    any words, and would answer in its place.
+    """
+    words, users = process.read("cmdline"), process.users
     found = []
     for pid in (process.parent, *processes.children_of({process.pid})):
         try:
             other = _Process(pid)
         except OSError:
             continue
-        if other.is_server and other.read("cmdline") == words:
+        if other.users == users and other.is_server and other.read("cmdline") == words:
             found.append(other)
         else:
             other.close()
