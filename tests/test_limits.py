@@ -41,12 +41,21 @@ def test_too_few_descriptors_are_refused_with_how_many_are_needed(most: int, kee
 
 @pytest.mark.parametrize("arguments", [["--", "cat"], ["--handler", f"{HERE}/handlers/echoing.py:handle"]])
 def test_with_as_many_as_are_said_to_be_needed_everybody_is_served(arguments: list[str], serve: Serve) -> None:
+    assert_served_with_as_many_as_are_needed(arguments, serve)
+
+
+def test_they_are_served_with_a_keeper_too() -> None:
+    assert_served_with_as_many_as_are_needed(["--keep", "--", "cat"], Server)
+
+
+def assert_served_with_as_many_as_are_needed(arguments: list[str], serve: Serve) -> None:
     told = command.run("serve", "127.0.0.1:0", *arguments, preexec_fn=limited(12)).stderr
     needed = int(told.partition("at least ")[2].split()[0])
-    server = serve("127.0.0.1:0", *arguments, preexec_fn=limited(needed))
-    for _ in range(3):
-        assert server.exchange(b"hello") == b"hello"
-    assert server.stop() == 0
+    with serve("127.0.0.1:0", *arguments, preexec_fn=limited(needed)) as server:
+        for _ in range(3):
+            assert server.exchange(b"hello") == b"hello"
+        assert server.events("fault") == []
+        assert server.stop() == 0
 
 
 @pytest.mark.parametrize("megabytes", [16, 24])

@@ -100,7 +100,7 @@ class Starting:
             if not features.shared_descriptors:
                 raise SystemRefused("--keep: needs Linux, where two processes can share their descriptors")
             if self.is_first:
-                needs.refuse_if_short(self._read())  # mistakes are told before anything is started
+                needs.refuse_if_short(self._read(), keep=True)  # mistakes are told before anything is started
             kept = self._keep_on()
             self._former = kept.former
             succession = self._after_keeper(kept)
@@ -178,8 +178,8 @@ class Starting:
         left = succession.left
         # What is in the file now counts after an upgrade; after a crash, what was in force.
         config = left.config if left is not None and not succession.upgraded else self._read(again=left is not None)
-        if left is None:
-            needs.refuse_if_short(config)
+        if left is None and not self._keep:
+            needs.refuse_if_short(config, keep=False)
         log = Log(2, config.server.log_format)
         if features.subreaper:
             platform.become_subreaper()

@@ -64,7 +64,7 @@ _LOG_AT = _SLOT_SIZE - _LOG.size
 _MOST_FACTS = _LOG_AT - _FACTS_AT
 
 # What a supervisor opens for itself before it can close what the one before has left, and some more.
-_RESERVE = 12
+RESERVE = 12
 
 _RULES = tuple(EndedBy)
 _NOBODY = -1
@@ -189,7 +189,7 @@ class Ledger:
     def hold_reserve(self) -> None:
         """Hold some descriptors, which are free for the next supervisor if all others are in use when this one dies."""
         try:
-            for _ in range(_RESERVE):
+            for _ in range(RESERVE):
                 os.dup(self.descriptor)
         except OSError:
             pass  # that many are not left: then the server was started with too few to serve anybody
