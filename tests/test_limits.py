@@ -20,8 +20,24 @@ HERE = Path(__file__).parent
 FORBIDDING = [sys.executable, str(HERE / "support" / "forbidding.py")]
 # By their numbers on this machine (asm/unistd.h).
 CALLS = {
-    "x86_64": {"vfork": 58, "accept4": 288, "memfd_create": 319, "epoll_create1": 291, "fork": 57, "clone": 56},
-    "aarch64": {"accept4": 242, "memfd_create": 279, "epoll_create1": 20, "clone": 220},
+    "x86_64": {
+        "vfork": 58,
+        "accept4": 288,
+        "memfd_create": 319,
+        "epoll_create1": 291,
+        "fork": 57,
+        "clone": 56,
+        "setsid": 112,
+        "kill": 62,
+    },
+    "aarch64": {
+        "accept4": 242,
+        "memfd_create": 279,
+        "epoll_create1": 20,
+        "clone": 220,
+        "setsid": 157,
+        "kill": 129,
+    },
 }.get(os.uname().machine, {})
 
 
@@ -120,6 +136,23 @@ def test_what_is_forbidden_is_done_in_another_way(name: str, errno: str) -> None
     with Server("127.0.0.1:0", "--", "cat", wrapper=forbidding(errno, name)) as server:
         for _ in range(3):
             assert server.exchange(b"hello") == b"hello"
+        assert server.stop() == 0
+
+
+_ECHOING = ["--handler", f"{HERE}/handlers/echoing.py:handle"]
+
+
+@pytest.mark.parametrize("arguments", [["--", "cat"], _ECHOING], ids=["program", "fork"])
+def test_a_start_whose_children_could_not_have_sessions_is_refused(arguments: list[str]) -> None:
+    outcome = command.run("serve", "127.0.0.1:0", *arguments, wrapper=forbidding("EPERM", "setsid"))
+    assert outcome.returncode == 111
+    assert "cannot give a process a session of its own: Operation not permitted (setsid)" in outcome.stderr
+
+
+def test_workers_need_none() -> None:
+    wrapper = forbidding("EPERM", "setsid")
+    with Server("127.0.0.1:0", *_ECHOING, "--mode", "pool", wrapper=wrapper) as server:
+        assert server.exchange(b"x") == b"x"
         assert server.stop() == 0
 
 

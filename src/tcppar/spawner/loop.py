@@ -28,6 +28,7 @@ from tcppar.records import (
     Deliver,
     Ended,
     Failed,
+    HandlerMode,
     Hire,
     Offer,
     Order,
@@ -293,7 +294,7 @@ def _enter(plan: ChildPlan) -> None:
     identity = plan.identity
     user = None if identity is None else (identity.uid, identity.gid, identity.groups)
     sandbox.enter(nice=plan.nice, umask=plan.umask, user=user, directory=plan.directory)
-    sandbox.try_a_process()
+    sandbox.try_a_process(leads_session=plan.handler is None or plan.handler.mode is HandlerMode.FORK)
 
 
 def _with_program(plan: ChildPlan, channel: Channel[Order]) -> ChildPlan:

@@ -55,19 +55,34 @@ def _become(uid: int, gid: int, groups: Sequence[int]) -> None:
     os.setresuid(uid, uid, uid)
 
 
-def try_a_process() -> None:
-    """Make a process that ends at once: a spawner that can make none is not ready.
+def try_a_process(*, leads_session: bool) -> None:
+    """Make a process as children are made, which ends at once: a spawner that can make none is not ready.
+
+    Args:
+        leads_session: whether children lead sessions of their own. Workers do not.
 
     Raises:
-        CannotEnter: the system refuses it: the user has as many as it may have, or memory is short.
+        CannotEnter: the system refuses it: the user has as many as it may have, memory is short, or a filter of system
+            calls (seccomp(2)) forbids a session.
     """
     try:
         pid = os.fork()
     except OSError as error:
         raise CannotEnter(f"cannot create a process for it: {error.strerror} (ulimit -u, pids.max)") from error
     if pid == 0:
-        os._exit(0)
-    os.waitpid(pid, 0)
+        os._exit(_begin_session() if leads_session else 0)
+    _, status = os.waitpid(pid, 0)
+    if status:
+        why = os.strerror(os.WEXITSTATUS(status)) if os.WIFEXITED(status) else f"signal {os.WTERMSIG(status)}"
+        raise CannotEnter(f"cannot give a process a session of its own: {why} (setsid)")
+
+
+def _begin_session() -> int:
+    try:
+        os.setsid()
+    except OSError as error:
+        return error.errno or 1
+    return 0
 
 
 def default_signals() -> None:

@@ -194,7 +194,7 @@ def _enter(plan: dict[str, Any]) -> None:
     identity = plan["identity"]
     user = None if identity is None else (identity["uid"], identity["gid"], identity["groups"])
     sandbox.enter(nice=plan["nice"], umask=plan["umask"], user=user, directory=plan["directory"])
-    sandbox.try_a_process()
+    sandbox.try_a_process(leads_session=plan["handler"]["mode"] == "fork")
 
 
 def _say(channel: _socket.socket, report: list[object]) -> None:
