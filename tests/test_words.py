@@ -230,6 +230,11 @@ ENVIRONMENTS = {
     "another's heritage": {"TCPPAR_HERITAGE": "abc"},
     "a heritage that is not open": {"TCPPAR_HERITAGE": "999999999999999999999"},
     "a heritage that is none": {"TCPPAR_HERITAGE": "0"},
+    "a heritage without end": {"TCPPAR_HERITAGE": f"{'9' * 5000}:1"},
+    "a limit without end": {"TCPPAR_GIVEN_DESCRIPTORS": "9" * 5000},
+    "a limit of none": {"TCPPAR_GIVEN_DESCRIPTORS": "0"},
+    "a limit in words": {"TCPPAR_GIVEN_DESCRIPTORS": "all"},
+    "a trial without end": {"TCPPAR_TRIAL": "9" * 5000},
     "a trial of nothing": {"TCPPAR_TRIAL": "x"},
     "a trial of what is no book": {"TCPPAR_TRIAL": "0"},
 }

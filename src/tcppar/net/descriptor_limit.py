@@ -6,21 +6,41 @@ which ours do not.
 """
 
 import os
+import re
 import resource
 
+from tcppar.errors import SystemRefused
+
 _GIVEN = "TCPPAR_GIVEN_DESCRIPTORS"
+_NUMBER = re.compile("[0-9]{1,19}")
+# Nobody starts with less: there are three, and one is needed to read the program.
+_LEAST = 4
 _given: list[tuple[int, int]] = []
 
 
 def raise_own() -> None:
-    """Raise the soft limit to the hard one. The limit that was given is kept for others."""
+    """Raise the soft limit to the hard one. The limit that was given is kept for others.
+
+    Raises:
+        SystemRefused: somebody else has set our variable.
+    """
     if not _given:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        before = os.environ.pop(_GIVEN, "")
-        if before.isascii() and before.isdigit():
-            soft = min(int(before), soft)
+        before = _given_before()
+        if before is not None and (soft == resource.RLIM_INFINITY or before < soft):
+            soft = before
         _given.append((soft, hard))
         _set(hard, hard)
+
+
+def _given_before() -> int | None:
+    """The limit that the program before this one was given; None if there was none."""
+    text = os.environ.pop(_GIVEN, str(resource.RLIM_INFINITY))
+    if text == str(resource.RLIM_INFINITY):
+        return None
+    if not _NUMBER.fullmatch(text) or int(text) < _LEAST:
+        raise SystemRefused(f"the variable {_GIVEN} is reserved for tcppar; unset it")
+    return int(text)
 
 
 def handed_on() -> dict[str, str]:
