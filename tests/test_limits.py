@@ -83,6 +83,27 @@ def test_too_little_memory_to_begin_is_told_in_a_line(megabytes: int) -> None:
         assert outcome.stderr == "tcppar: not enough memory to start; raise the limit (ulimit -v, or the container's)\n"
 
 
+@pytest.mark.parametrize("kilobytes", range(16_000, 28_001, 500))
+def test_whatever_an_interpreter_without_memory_says_is_told_so(kilobytes: int) -> None:
+    most = limited(kilobytes << 10, resource.RLIMIT_AS)
+    outcome = command.run("serve", "127.0.0.1:0", "--", "no-such-program", preexec_fn=most)
+    if "not import runpy" in outcome.stderr or "Fatal Python error" in outcome.stderr or outcome.returncode == 127:
+        unavailable("Python itself does not start with so little")
+    assert outcome.returncode in (100, 111), outcome.stderr
+    assert "Traceback" not in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "most", "hint"),
+    [(resource.RLIMIT_AS, 40 << 20, "ulimit -v"), (resource.RLIMIT_FSIZE, 64 << 10, "ulimit -f")],
+    ids=["memory", "files"],
+)
+def test_what_the_books_lack_is_told(kind: int, most: int, hint: str) -> None:
+    outcome = command.run("serve", "127.0.0.1:0", "--keep", "--", "cat", preexec_fn=limited(most, kind))
+    assert outcome.returncode == 111, outcome.stderr
+    assert hint in outcome.stderr
+
+
 def test_a_limit_that_no_child_could_set_is_refused() -> None:
     user = ["--user", "nobody"] if os.geteuid() == 0 else []
     outcome = command.run(

@@ -4,23 +4,33 @@ import sys
 
 from tcppar import import_path
 
-_NO_ROOM = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")
+# In bytes: less than the rest of a start takes, and more than what the interpreter asks the system for at a time.
+_LEAST_ROOM = 8 << 20
 
 
 def main() -> None:
     """Entry point, of the installed command too."""
-    import_path.keep_to_installed()
     try:
+        import_path.keep_to_installed()
         # Only now: what this imports is to come from there.
         from tcppar.cli import main
-    except (MemoryError, ImportError) as error:
-        # A library for which there is no room is an ImportError, with the linker's words.
-        if isinstance(error, ImportError) and not any(words in str(error) for words in _NO_ROOM):
+    except Exception:
+        # An interpreter without memory fails in any way: by a MemoryError; by an ImportError with the linker's words;
+        # by a SystemError that tells of no error; by a ValueError, for a part of the code that it has read is missing.
+        if _there_is_room():
             raise
         sys.stderr.write("tcppar: not enough memory to start; raise the limit (ulimit -v, or the container's)\n")
         sys.exit(111)  # ExitCode.SYSTEM, which may be what could not be imported
 
     main()
+
+
+def _there_is_room() -> bool:
+    try:
+        bytearray(_LEAST_ROOM)
+    except MemoryError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

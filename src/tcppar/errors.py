@@ -69,17 +69,26 @@ def _as_in_a_file(value: object) -> str:
     return repr(value)
 
 
+_LIMITS = {
+    errno.EFBIG: "the largest size of a file (ulimit -f)",
+    errno.EMFILE: "open files (ulimit -n)",
+    errno.ENOMEM: "memory (ulimit -v, or the container's)",
+}
+"""What limits of a process the system's errors may come from (getrlimit(2))."""
+
+
 def as_refusal(error: TcpparError | OSError | MemoryError) -> TcpparError:
     """An error as it is told to the user at the edge of a process: of a shortage that nobody foresaw at that place,
     what the system said and where.
     """
     if isinstance(error, TcpparError):
         return error
-    what = "no memory is left"
+    what, hint = "no memory is left", f"; see the limit for {_LIMITS[errno.ENOMEM]}"
     if isinstance(error, OSError):
         number = error.errno or 0
         what = f"{errno.errorcode.get(number, number)} ({os.strerror(number)})"
+        hint = f"; see the limit for {_LIMITS[number]}" if number in _LIMITS else ""
     *_, place = traceback.extract_tb(error.__traceback__)
     return SystemRefused(
-        f"the system refused what was needed: {what}, at {os.path.basename(place.filename)}:{place.lineno}"
+        f"the system refused what was needed: {what}, at {os.path.basename(place.filename)}:{place.lineno}{hint}"
     )

@@ -7,6 +7,7 @@ and the header says which one holds; a slot is filled before its first byte says
 written before the state.
 """
 
+import errno
 import mmap
 import os
 import struct
@@ -162,6 +163,12 @@ class Ledger:
         try:
             self._memory = mmap.mmap(descriptor, 0)
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+                size = os.fstat(descriptor).st_size >> 20
+                raise SystemRefused(
+                    f"not enough memory for the state of the server, which takes {size} MB; raise the limit "
+                    "(ulimit -v, or the container's)"
+                ) from None
             raise SystemRefused(f"descriptor {descriptor} does not hold a state: {error}") from None
         if self._memory[: len(_MAGIC)] != _MAGIC or len(self._memory) < _SLOTS_AT:
             raise SystemRefused(f"descriptor {descriptor} does not hold a state that this version can take over")
