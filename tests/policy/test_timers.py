@@ -1,5 +1,6 @@
 """Deadlines: the earliest first, each once, none that was called off."""
 
+import tracemalloc
 from functools import partial
 
 from hypothesis import given
@@ -78,3 +79,14 @@ def test_calling_off_a_timer_that_has_run_changes_nothing() -> None:
     timer.cancel()
     timers.run_due(2.0)
     assert ran == ["once"]
+
+
+def test_what_was_called_off_takes_no_room_until_its_time() -> None:
+    timers = Timers()
+    kept = [timers.at(1e9, nothing) for _ in range(100)]
+    tracemalloc.start()
+    for _ in range(10_000):
+        timers.at(1e9, nothing).cancel()
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 1000 * len(kept)

@@ -1,10 +1,12 @@
 """Schedules that failed once, each with what went wrong then."""
 
 import errno
+import gc
 
 from tcppar.policy.strikes import Verdict
 from tcppar.quantities import Duration
 from tcppar.settings import WhenFull
+from tcppar.supervisor.rollout import Rollout
 from tests.simulation.configs import HANDLER, PLACES, POOL, PROGRAM, config_of
 from tests.simulation.faults import Call
 from tests.simulation.machine import (
@@ -278,3 +280,13 @@ def test_the_end_names_the_worker_that_was_offered_its_first_connection_in_the_l
             server.end_all()
             server.run(0.1)
             server.books_are_in_order()
+
+
+def test_a_reload_that_is_over_is_kept_by_nobody() -> None:
+    """Its deadline, half a minute away, kept it with the whole configuration."""
+    with playing(ServerMachine, PROGRAMS) as server:
+        server.run(1.0)
+        server.reload(config_of(("one", "two", None), (PROGRAM, PROGRAM)))
+        server.run(1.0)
+        gc.collect()
+        assert not [thing for thing in gc.get_objects() if isinstance(thing, Rollout)]

@@ -18,6 +18,7 @@ from tcppar.net.listener import Listener, open_among, open_listeners
 from tcppar.net.opening import ListenerOptions
 from tcppar.net.places import Place
 from tcppar.policy import faults
+from tcppar.policy.timers import Timer
 from tcppar.records import HandlerMode, Refused
 from tcppar.supervisor.acceptor import Acceptor, Phase
 from tcppar.supervisor.neighbours import Newcomer
@@ -93,6 +94,7 @@ class Rollout:
         self._newcomers: dict[Place, Newcomer] = {}
         self._missing: set[str] = set()
         self._over = False
+        self._timer: Timer | None = None
         self.sources: tuple[str, ...] = ()
         """The files of the handler that could not be loaded, if that is why it was refused."""
 
@@ -106,7 +108,7 @@ class Rollout:
         except SystemRefused as error:
             self.give_up(str(error))
             return
-        self._core.timers.at(self._core.later(_PATIENCE), self._lose_patience)
+        self._timer = self._core.timers.at(self._core.later(_PATIENCE), self._lose_patience)
         self._ready_if_complete()
 
     def _open_missing(self, config: ServiceConfig) -> None:
@@ -183,7 +185,7 @@ class Rollout:
 
     def _ready_if_complete(self) -> None:
         if not self._missing and not self._over and self._listen_among_neighbours():
-            self._over = True
+            self._end()
             self._on_ready(self)
 
     def _listen_among_neighbours(self) -> bool:
@@ -195,6 +197,11 @@ class Rollout:
             self.give_up(f"cannot listen: {faults.name(error.errno or 0)}")
             return False
         return True
+
+    def _end(self) -> None:
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()  # which else would keep all of this, and the configuration, for so long
 
     def _lose_patience(self) -> None:
         if not self._over:
@@ -208,7 +215,7 @@ class Rollout:
         """
         if self._over:
             return
-        self._over = True
+        self._end()
         for listener in (listener for opened in self._listeners.values() for listener in opened):
             try:
                 listener.turn_away()  # removes the file of a Unix socket
