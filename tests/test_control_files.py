@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import unavailable
-from tests.support.server import Server
+from tests.support.handlers import spawner_of
+from tests.support.server import Server, read_line
 
 Serve = Callable[..., Server]
 
@@ -90,3 +92,32 @@ def test_the_end_of_the_server_is_not_held_up_by_what_children_leave(server: Ser
         os.rmdir(inner / "a")
         os.rename(inner / "b", inner / "a")
     shutil.rmtree(path.parent.parent)
+
+
+LARGE = 'truncate -s 64M "$d/beside"; truncate -s 64M "$f"'
+"""Holes, which take no room; to whoever removes them they look as large as what does."""
+
+
+def test_no_large_file_is_freed_by_the_supervisor(server: Server) -> None:
+    """The whole server waited until the last of its gigabytes was freed."""
+    path, _ = ask(server, LARGE)
+    assert server.stop() == 0
+    assert [file.stat().st_size for file in path.parent.parent.rglob("*") if file.is_file()] == [64 << 20]
+    shutil.rmtree(path.parent.parent)
+
+
+def test_nor_is_an_orphans(server: Server) -> None:
+    with server.connect() as client:
+        client.sendall(f"{LARGE}\n".encode())
+        path = Path(read_line(client))
+        kill_spawner_of(server)
+    server.wait_for_event("end")
+    assert not path.exists()
+    assert max(file.stat().st_size for file in path.parent.parent.iterdir()) == 64 << 20
+    assert server.stop() == 0
+    shutil.rmtree(path.parent.parent)
+
+
+def kill_spawner_of(server: Server) -> None:
+    os.kill(spawner_of(server), signal.SIGKILL)
+    server.wait_for_event("spawner-died")

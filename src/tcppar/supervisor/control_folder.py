@@ -15,6 +15,10 @@ _FILES = "files"
 _ONLY_FOLDERS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # What children leave there beside their control files is theirs to remove. A few files are removed for them.
 _MOST_REMOVED = 1000
+# In bytes, of one and of all of them: no more than a few milliseconds' work.
+_LARGEST_REMOVED = 1 << 20
+_MOST_FREED = 16 << 20
+_BLOCK = 512  # stat(2)
 
 
 def make(service: str, identity: Identity | None) -> str:
@@ -44,19 +48,57 @@ def remove(folder: str) -> None:
         os.rmdir(_FILES, dir_fd=outer)
         os.rmdir(os.path.dirname(folder))
     except OSError:
-        pass  # a child has left folders there, or very many files
+        pass  # a child has left folders there, very many files, or large ones
+    finally:
+        os.close(outer)
+
+
+def remove_file(path: str) -> None:
+    """Remove the control file of an orphan, whose spawner would have done it."""
+    folder, name = os.path.split(path)
+    try:
+        outer = os.open(os.path.dirname(folder), _ONLY_FOLDERS)
+    except OSError:
+        return
+    try:
+        inner = os.open(_FILES, _ONLY_FOLDERS, dir_fd=outer)
+        try:
+            _remove_small(name, inner, outer)
+        finally:
+            os.close(inner)
+    except OSError:
+        pass  # a child has removed it, or put something else there: that goes with the folder, or stays
     finally:
         os.close(outer)
 
 
 def _empty(outer: int) -> None:
     inner = os.open(_FILES, _ONLY_FOLDERS, dir_fd=outer)
+    left = _MOST_FREED
     try:
         with os.scandir(inner) as entries:
             for entry, _ in zip(entries, range(_MOST_REMOVED), strict=False):
                 if entry.is_dir(follow_symlinks=False):
                     os.rmdir(entry.name, dir_fd=inner)
-                else:
-                    os.unlink(entry.name, dir_fd=inner)
+                elif left > 0:
+                    left -= _remove_small(entry.name, inner, outer)
     finally:
         os.close(inner)
+
+
+def _remove_small(name: str, inner: int, outer: int) -> int:
+    """Remove a file, and say how much was freed; one that is large stays, in the outer folder.
+
+    Whoever removes the last name of a file frees all that it holds: of some gigabytes, that takes the supervisor
+    seconds. In its user's folder a file can be replaced between a look at it and its removal; in the outer one it
+    cannot. Whoever still has it open can make it larger, but then it is he who frees it.
+    """
+    moved = os.urandom(8).hex()
+    os.rename(name, moved, src_dir_fd=inner, dst_dir_fd=outer)
+    found = os.stat(moved, dir_fd=outer, follow_symlinks=False)
+    # A file can be larger than what it says (fallocate(2)), and hold less: but even holes may be in memory.
+    size = max(found.st_size, found.st_blocks * _BLOCK)
+    if size > _LARGEST_REMOVED:
+        return 0
+    os.unlink(moved, dir_fd=outer)
+    return size

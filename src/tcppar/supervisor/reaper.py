@@ -13,6 +13,7 @@ from tcppar.net import processes
 from tcppar.policy import outcome
 from tcppar.policy.life import State
 from tcppar.records import ChildPlan, Ended, Report, Taken
+from tcppar.supervisor import control_folder
 from tcppar.supervisor.heritage import PoolRecord
 from tcppar.supervisor.spawner_process import SpawnerProcess
 from tcppar.supervisor.table import Connection, Table
@@ -240,7 +241,7 @@ class Reaper:
         if self._orphans.get(connection.pid) is connection:
             del self._orphans[connection.pid]
         if (path := self._control_files.pop(connection.number, None)) is not None:
-            control_file.remove(path)
+            control_folder.remove_file(path)
         connection.service.end(connection, ended)
 
     def look_after(self, connection: Connection) -> None:
