@@ -24,6 +24,9 @@ UNRUN = {
     "GeneratorHandle": "handle is a generator function",
     "WrappedHandle": "handle is a wrapper of the async def AsyncHandle.handle",
     "AsyncSetup": "setup is an async def",
+    "ManagedHandle": "handle is a context manager",
+    "context_manager": "is a context manager, context_manager",
+    "Datagrams": "the class is for datagrams, which are not served",
     "AsyncGet": "do_GET is an async def",
 }
 
@@ -43,7 +46,13 @@ RETURNED = {
     "by_lambda": "a coroutine of coroutine, which nobody runs",
     "returns_a_generator": "a generator, generator, of which nothing was run",
     "returns_an_async_generator": "a generator, async_generator, of which nothing was run",
-    "context_manager": "a context manager, context_manager, of which nothing was run",
+    "enters": "a context manager, context_manager, of which nothing was run",
+    "returns_a_map": "a map, of which nothing was run",
+    "returns_a_function": "a function, returns_a_function.<locals>.<lambda>, that nobody calls",
+    "returns_a_partial_function": "a function, functools.partial(",
+    "gathers_nothing": "a list with a coroutine of coroutine, which nobody runs",
+    "LazyHandle": "a generator, LazyHandle.handle.<locals>.<genexpr>, of which nothing was run",
+    "InheritedLazyHandle": "a generator, LazyHandle.handle.<locals>.<genexpr>, of which nothing was run",
     "returns_an_awaitable": "a _Promise that nobody awaits",
     "awaits_half": "a coroutine of coroutine, which nobody runs",
 }

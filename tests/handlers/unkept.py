@@ -5,7 +5,7 @@ import contextlib
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from http.server import BaseHTTPRequestHandler
-from socketserver import BaseRequestHandler, StreamRequestHandler
+from socketserver import BaseRequestHandler, DatagramRequestHandler, StreamRequestHandler
 from typing import Any
 
 import tcppar
@@ -78,6 +78,17 @@ class AsyncGet(BaseHTTPRequestHandler):
         self.send_error(500)
 
 
+class Datagrams(DatagramRequestHandler):
+    def handle(self) -> None:
+        self.wfile.write(b"never")
+
+
+class ManagedHandle(StreamRequestHandler):
+    @contextlib.contextmanager
+    def handle(self) -> Iterator[None]:  # type: ignore[override]
+        yield self.request.sendall(b"never")
+
+
 wrapped = passed_on(coroutine)
 wrapped_twice = passed_on(passed_on(coroutine))
 cached = functools.lru_cache(coroutine)
@@ -105,6 +116,35 @@ def returns_an_async_generator(conn: Any) -> Any:
 def context_manager(conn: tcppar.Connection) -> Generator[None, None, None]:
     conn.write(b"never")
     yield
+
+
+def returns_a_map(conn: tcppar.Connection) -> Any:
+    return map(conn.write, [b"never"])
+
+
+def returns_a_function(conn: tcppar.Connection) -> Any:
+    return lambda: conn.write(b"never")
+
+
+def returns_a_partial_function(conn: tcppar.Connection) -> Any:
+    return functools.partial(conn.write, b"never")
+
+
+async def gathers_nothing(conn: tcppar.AsyncConnection) -> Any:
+    return [coroutine(conn)]
+
+
+class LazyHandle(StreamRequestHandler):
+    def handle(self) -> Any:
+        return (self.request.sendall(b"never") for _ in range(1))
+
+
+class InheritedLazyHandle(LazyHandle):
+    pass
+
+
+def enters(conn: tcppar.Connection) -> Any:
+    return context_manager(conn)
 
 
 class _Promise:

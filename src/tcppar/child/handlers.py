@@ -13,7 +13,7 @@ from tcppar.child.blame import of_client
 from tcppar.child.late_imports import LateImports
 from tcppar.child.own_path import OwnPath, own
 from tcppar.child.process import CANNOT_BEGIN, FAILED, SUCCEEDED, leave_if_copy, say, say_traceback, text_of
-from tcppar.child.unrun import unrun
+from tcppar.child.unrun import Unrun, unrun
 from tcppar.endpoints import PlainEnds
 
 TYPE_CHECKING = False
@@ -151,6 +151,8 @@ class Handler:
             left = unrun(self._kind.run(called, conversing))
         except SystemExit as leaving:
             return _exit_code(leaving)
+        except Unrun as found:
+            left = str(found)
         except BaseException as error:  # noqa: BLE001 - see above
             if (account := of_client(error)) is not None:
                 say(f"handler {self.target}: connection {connection_id}: {endpoints.peer} {account}")

@@ -6,6 +6,7 @@ import sys
 from types import FunctionType, MethodType
 
 from tcppar.child.handlers import COROUTINE, FUNCTION, REQUEST_HANDLER
+from tcppar.child.unrun import watched
 from tcppar.spawner.mentions import names_in
 
 TYPE_CHECKING = False
@@ -59,6 +60,9 @@ def _of_partial(found: Any) -> Any:
 def _kind_of_class(found: type) -> Kind:
     if not all(callable(getattr(found, method, None)) for method in _CALLED_BY_SOCKETSERVER):
         raise NotAHandler(f"the class has no setup, handle and finish: {_EXPECTED}")
+    socketserver = sys.modules.get("socketserver")
+    if socketserver is not None and issubclass(found, socketserver.DatagramRequestHandler):
+        raise NotAHandler(f"the class is for datagrams, which are not served: {_EXPECTED}")
     # http.server calls do_GET and the like.
     for name in (*_CALLED_BY_SOCKETSERVER, *(name for name in dir(found) if name.startswith("do_"))):
         method = getattr(found, name)
@@ -73,7 +77,14 @@ def _kind_of_class(found: type) -> Kind:
                 "without yield; asyncio.run(...) in it runs a coroutine, and so does an async def as handler in place "
                 "of the class"
             )
+    if isinstance(_attribute(found, "handle"), FunctionType):
+        found.handle = watched(found.handle)  # type: ignore[attr-defined]
     return REQUEST_HANDLER
+
+
+def _attribute(found: type, name: str) -> object:
+    """What a class or one of its bases has under a name, and not what an instance would get by it."""
+    return next((vars(base)[name] for base in found.__mro__ if name in vars(base)), None)
 
 
 def _never_run(found: Any) -> str | None:
@@ -85,6 +96,8 @@ def _never_run(found: Any) -> str | None:
     if flags & _GENERATOR:
         return "is a generator function (it has a yield), of which a call runs nothing"
     wrapped = _wrapped(found if function is None else function)
+    if wrapped is not None and function is not None and _is_of_contextlib(function):
+        return f"is a context manager, {wrapped.__qualname__}, of which a call runs nothing: enter it in one, by with"
     if wrapped is None or not wrapped.__code__.co_flags & _COROUTINE:
         return None
     if function is not None and not _RUNNERS.isdisjoint(names_in(function.__code__)):
@@ -93,6 +106,12 @@ def _never_run(found: Any) -> str | None:
         f"is a wrapper of the async def {wrapped.__qualname__}, and does not await it: make the wrapper an async def "
         "too. (If it does run it, leave out functools.wraps)"
     )
+
+
+def _is_of_contextlib(function: FunctionType) -> bool:
+    """Whether it is what contextlib.contextmanager and asynccontextmanager make, by where its code stands."""
+    contextlib = sys.modules.get("contextlib")
+    return contextlib is not None and function.__code__.co_filename == contextlib.contextmanager.__code__.co_filename
 
 
 def _wrapped(found: Any) -> FunctionType | None:
