@@ -302,6 +302,21 @@ def test_connections_of_another_network_namespace_are_left_alone(on_linux: Serve
     assert server.events("end") == []
 
 
+@only_linux
+def test_that_a_unix_socket_of_the_service_managers_is_not_watched_is_told(on_linux: Serve, tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        number = listener.fileno()
+        manager = [sys.executable, str(HERE / "support" / "manager.py"), "other", str(number)]
+        server = on_linux("inherited", "--idle-timeout", "200ms", "--", *CAT, wrapper=manager, pass_fds=[number])
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+            [fault] = server.wait_for_event("fault")
+    assert fault["remedy"] == "idle_timeout and end_when_client_gone have no effect on connections of Unix sockets"
+
+
 def test_where_the_system_does_not_tell_the_server_says_so(serve: Serve) -> None:
     times = ["--idle-timeout", "100ms", "--end-when-client-gone", "100ms"]
     server = serve("127.0.0.1:0", *times, "--", *CAT)

@@ -82,9 +82,11 @@ class IdleWatch:
         """A connection has a child."""
         # Of a Unix socket the system does not tell when it was used. Only a listener of the service manager's can be
         # one here: of any other the configuration tells, and is refused.
-        if connection.endpoints.family is not Family.UNIX:
-            self._watched[connection.number] = _Watched(connection, Vigil(self._limits, self._core.now))
-            self._set_timer()
+        if connection.endpoints.family is Family.UNIX:
+            self._tell(errno.EOPNOTSUPP, "have no effect on connections of Unix sockets")
+            return
+        self._watched[connection.number] = _Watched(connection, Vigil(self._limits, self._core.now))
+        self._set_timer()
 
     def forget(self, connection: Connection) -> None:
         """Its child has ended."""
