@@ -177,6 +177,12 @@ def test_workers_need_none() -> None:
         assert server.stop() == 0
 
 
+def test_a_keeper_passes_a_stop_on_without_kill() -> None:
+    with Server("127.0.0.1:0", "--keep", "--", "cat", wrapper=forbidding("EPERM", "kill")) as server:
+        assert server.exchange(b"hello") == b"hello"
+        assert server.stop() == 0
+
+
 @pytest.mark.parametrize("errno", ["EPERM", "ENOSYS"])
 def test_books_can_be_kept_without_files_in_memory(errno: str) -> None:
     with Server("127.0.0.1:0", "--keep", "--", "cat", wrapper=forbidding(errno, "memfd_create")) as server:
