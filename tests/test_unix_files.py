@@ -134,6 +134,28 @@ def test_so_it_is_if_the_folder_was_removed_and_made_again(serve: Serve, path: P
     wait_until(lambda: is_served(path))
 
 
+def test_a_file_that_a_child_removes_is_there_again_unasked(serve: Serve, path: Path) -> None:
+    server = serve(f"unix:{path}", "--", "sh", "-c", f"rm -f {path}; echo served")
+    for count in (1, 2):
+        assert is_served(path)
+        assert server.wait_for_event("reset", count)[-1]["reason"] == "its file is gone"
+        wait_until(path.exists)
+    assert server.stop() == 0
+
+
+def test_a_file_that_another_has_put_there_is_left_alone(serve: Serve, path: Path) -> None:
+    server = serve(f"unix:{path}", "--", "echo", "served")
+    beside = path.with_suffix(".new")
+    beside.write_text("another's")
+    beside.rename(path)
+    look = path.with_suffix(".look")
+    second = serve(f"unix:{look}", "--", "echo", "served")
+    look.unlink()
+    second.wait_for_event("reset")  # it was looked at after the other one
+    assert path.read_text() == "another's"
+    assert server.events("reset") == []
+
+
 def test_a_reload_leaves_a_file_alone_that_is_in_order(serve: Serve, path: Path, file: Path) -> None:
     config.write(file, {"one": {"listen": [f"unix:{path}"], "command": GREETING}})
     server = serve("-c", file)

@@ -143,7 +143,7 @@ def check(
     """
     config = flags.read(file, addresses, ctx.obj, given)
     _try_services(config, str(file or "command line"))
-    needs.refuse_if_short(config)
+    needs.refuse_if_short(config, keep=False)
     if service is not None:
         choose(config, service)
     if client is None:

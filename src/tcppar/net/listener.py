@@ -189,6 +189,16 @@ class Listener:
             return True
         return unix_sockets.is_in_order(self._host, self._file, options.rights)
 
+    @property
+    def has_file(self) -> bool:
+        """Whether it is a Unix socket that we have put in its place, where clients find it by its file."""
+        return self._file is not None and not self.inherited
+
+    @property
+    def has_lost_file(self) -> bool:
+        """Whether nothing is there any more."""
+        return unix_sockets.is_gone(self._host)
+
     def _renewed(self, sock: socket.socket) -> "Listener":
         # New clients may be queued already: nothing that can fail comes between.
         return Listener(sock, self.address, self._features, name=(self._host, self._port))

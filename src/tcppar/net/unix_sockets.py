@@ -173,6 +173,17 @@ def identity(path: str) -> Identity | None:
         return None
 
 
+def is_gone(path: str) -> bool:
+    """Whether it is certain that nothing is there."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        pass  # it may be there
+    return False
+
+
 def _identity(found: os.stat_result) -> Identity:
     return found.st_dev, found.st_ino
 

@@ -10,6 +10,7 @@ from tcppar.net.opening import ListenerOptions
 from tcppar.policy import faults
 from tcppar.policy.faults import Remedy
 from tcppar.policy.strikes import Backoff, Strikes, Verdict
+from tcppar.supervisor import file_watch
 from tcppar.supervisor.heritage import ListenerRecord, inode_of
 
 if TYPE_CHECKING:
@@ -72,6 +73,12 @@ class Acceptor:
         self._reopen = Backoff(_REOPEN_FIRST_DELAY, _REOPEN_LONGEST_DELAY)
         self.fileno = listener.fileno
         self._watched = False
+        file_watch.watch(self, core)
+
+    @property
+    def is_to_last(self) -> bool:
+        """Whether it is to serve until something else is wanted."""
+        return self.phase in (Phase.SERVING, Phase.BROKEN)
 
     @property
     def _place(self) -> str:
