@@ -20,6 +20,7 @@ from signal import Signals
 
 from tcppar.errors import ExitCode, SystemRefused
 from tcppar.net import platform, processes
+from tcppar.net.signalling import send
 from tcppar.policy import outcome
 from tcppar.policy.strikes import Backoff
 from tcppar.supervisor import upgrade
@@ -143,7 +144,7 @@ class Keeper:
 
     def _pass_on(self) -> None:
         """What could not be sent is tried again: a stop that was lost would have to be made by force."""
-        self._to_pass_on = [number for number in self._to_pass_on if not _send(self._supervisor, number)]
+        self._to_pass_on = [number for number in self._to_pass_on if not send(self._supervisor, number)]
 
     def _watch(self) -> None:
         """Until the supervisor has ended. One that has not obeyed a stop in time is killed."""
@@ -152,7 +153,7 @@ class Keeper:
             if self._take_signal(min(self._stop_due_at, again_at)):
                 continue
             if time.monotonic() >= self._stop_due_at:
-                _send(self._supervisor, signal.SIGKILL)
+                send(self._supervisor, signal.SIGKILL)
                 self._failures = _LAST_TRIES
                 self._stop_due_at = math.inf
             else:
@@ -267,33 +268,9 @@ class Keeper:
             while (children := processes.children_of({os.getpid()})) and time.monotonic() < deadline:
                 for pid in set(children) - told:
                     for number in numbers:
-                        _send(pid, number)
+                        send(pid, number)
                     told.add(pid)
                 self._take_signal(time.monotonic() + _LOOK)
-
-
-def _send(pid: int, number: int) -> bool:
-    """Send a signal to a child that is not reaped, so that the number is its own; False if something forbids it."""
-    try:
-        os.kill(pid, number)
-    except OSError:
-        return _send_by_descriptor(pid, number)
-    return True
-
-
-def _send_by_descriptor(pid: int, number: int) -> bool:
-    """The same by other calls, where a filter of system calls (seccomp(2)) forbids kill(2)."""
-    try:
-        descriptor = os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        return False
-    try:
-        signal.pidfd_send_signal(descriptor, number)
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
 
 
 def _take_signals() -> None:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
+from tcppar.net import signalling
 from tcppar.spawner import reach
 
 _PTRACE_TRACEME = 0  # sys/ptrace.h
@@ -111,8 +112,8 @@ def _ask_kernel(program: str, environment: Mapping[bytes, bytes]) -> int:
         return 0  # somebody has killed it
     # It is the program now, or its interpreter, and has not begun.
     is_script = not os.access(program, os.R_OK) and _runs_another(pid, program)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    if signalling.send(pid, signal.SIGKILL):  # else it ends with us
+        os.waitpid(pid, 0)
     return errno.EACCES if is_script else 0
 
 
