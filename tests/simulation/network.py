@@ -248,6 +248,10 @@ class SimulatedListener:
     def is_in_order(self, options: ListenerOptions) -> bool:
         return True
 
+    @property
+    def has_file(self) -> bool:
+        return False
+
     def open_beside(self, options: ListenerOptions) -> "SimulatedListener | None":
         if not self._features.steering:
             return None
