@@ -29,6 +29,7 @@ from tcppar.records import (
     Ended,
     Failed,
     HandlerMode,
+    HandlerPlan,
     Hire,
     Offer,
     Order,
@@ -256,33 +257,19 @@ def main() -> NoReturn:
         channel.send([Refused(str(error))])
         sys.exit(1)
     waiter = Waiter(use_epoll=features.epoll, strikes=Strikes(_TOLERATED_STRIKES))
-    sources: tuple[str, ...] = ()
     launcher: Launches
+    sources: tuple[str, ...] = ()
     if plan.handler is None:
         plan = _with_program(plan, channel)
         if features.refuses_tracers:
             platform.refuse_tracers()  # programs have left it with their exec
         launcher = Launcher(plan, fast=features.fast_spawn)
     else:
-        # Imported only where it is needed: the memory of a spawner counts many times.
-        from tcppar.child import process
-        from tcppar.spawner import files, loading
-        from tcppar.spawner.forking import ForkLauncher
-
-        named = plan.handler
-        beginning.become_handlers_home(plan.environment)
-        try:
-            handler = loading.load(loading.Wanted(msgspec.structs.asdict(named)))
-            handler.directory = None if plan.directory is None else WorkingDirectory(plan.directory)
-        except files.CannotLoad as error:
-            channel.send([Refused(str(error), mistake=True, sources=loading.sources(error))])
-            process.flush_and_exit(process.FAILED)  # at once, whatever threads it has started
-        sources = loading.sources()
         shared = [channel.fileno(), *waiter.descriptors, *([score.descriptor] if score.descriptor >= 0 else [])]
-        launcher = ForkLauncher(plan, handler, shared, means)
+        launcher, sources = _of_handler(plan, plan.handler, channel, shared, means)
     waiter.catch([signal.SIGCHLD])
     channel.send([Ready(sources)])
-    # Only a program can be found by what stands in its environment.
+    # A program has its mark before it runs; a handler's process gives it to itself.
     can_be_found = features.subreaper and plan.handler is None
     Spawner(
         channel, waiter, launcher, children_can_be_found=can_be_found, passes_log=plan.passes_log, score=score
@@ -295,6 +282,26 @@ def _enter(plan: ChildPlan) -> None:
     user = None if identity is None else (identity.uid, identity.gid, identity.groups)
     sandbox.enter(nice=plan.nice, umask=plan.umask, user=user, directory=plan.directory)
     sandbox.try_a_process(leads_session=plan.handler is None or plan.handler.mode is HandlerMode.FORK)
+
+
+def _of_handler(
+    plan: ChildPlan, named: HandlerPlan, channel: Channel[Order], shared: list[int], means: calls.Calls
+) -> tuple[Launches, tuple[str, ...]]:
+    """What makes a handler's processes, and the files that it was loaded from; or the end, if it cannot be loaded."""
+    # Imported only where it is needed: the memory of a spawner counts many times.
+    from tcppar.child import process
+    from tcppar.spawner import files, loading
+    from tcppar.spawner.forking import ForkLauncher
+
+    beginning.become_handlers_home(plan.environment)
+    try:
+        handler = loading.load(loading.Wanted(msgspec.structs.asdict(named)))
+        handler.directory = None if plan.directory is None else WorkingDirectory(plan.directory)
+    except files.CannotLoad as error:
+        channel.send([Refused(str(error), mistake=True, sources=loading.sources(error))])
+        process.flush_and_exit(process.FAILED)  # at once, whatever threads it has started
+    sources = loading.sources()
+    return ForkLauncher(plan, handler, shared, means), sources
 
 
 def _with_program(plan: ChildPlan, channel: Channel[Order]) -> ChildPlan:
