@@ -558,6 +558,23 @@ def test_addresses_that_overlap_are_told_with_each_other(
     assert mistakes_of(error, tmp_path) == [f"service.b.listen: {told}"]
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "overlap"), [("lo", "eth0", False), ("lo", "lo", True), ("lo", "", True), ("", "lo", True)]
+)
+def test_services_that_are_bound_to_different_interfaces_can_have_one_port(
+    first: str, second: str, overlap: bool, tmp_path: Path
+) -> None:
+    tables = [
+        f"[service.{name}]\n{lines(SOUND | {'listen': [':80']} | ({'bind_to_device': device} if device else {}))}"
+        for name, device in (("a", first), ("b", second))
+    ]
+    if not overlap:
+        assert load_text(tmp_path, "".join(tables)).services.keys() == {"a", "b"}
+        return
+    with pytest.raises(ConfigurationError, match=r"service.b.listen: :80 is already listened on by service.a"):
+        load_text(tmp_path, "".join(tables))
+
+
 def test_the_same_interface_by_name_and_by_number_is_the_same(tmp_path: Path) -> None:
     number = socket.if_nametoindex("lo")
     with pytest.raises(ConfigurationError, match="overlaps with"):

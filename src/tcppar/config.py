@@ -77,7 +77,8 @@ def from_trees(trees: Mapping[str, Mapping[str, Any]], together: str) -> Config:
     mistakes.extend(
         f"{joined.place_of[f'service.{name}']}: service.{name}.listen: {mistake}"
         for name, mistake in overlap.between(
-            {name: _as_taken(service.settings) for name, service in joined.services.items()}
+            {name: _as_taken(service.settings) for name, service in joined.services.items()},
+            {name: service.settings.bind_to_device or "" for name, service in joined.services.items()},
         )
     )
     config = Config(ServerSettings(**joined.server), joined.services)

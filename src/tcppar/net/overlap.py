@@ -7,24 +7,28 @@ from tcppar.net.address import Address, split_zone
 
 _ALL = "*"
 
-# What only one can listen on, and who has it: of a port the addresses, of the service manager's listeners the names.
-_Taken = dict[Hashable, dict[Hashable, tuple[str, Address]]]
+_Parts = dict[Hashable, tuple[str, Address]]
+# What only one can listen on, and who has it: of a port, at each interface that somebody is bound to, the addresses; of
+# the service manager's listeners the names.
+_Taken = dict[Hashable, dict[str, _Parts]]
 
 
-def between(listens: Mapping[str, Sequence[Address]]) -> Iterator[tuple[str, str]]:
+def between(listens: Mapping[str, Sequence[Address]], devices: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Every address that overlaps with one before it.
 
     Args:
         listens: of each service the addresses, by its name.
+        devices: the interfaces of those services that are bound to one (`bind_to_device`).
 
     Returns:
         The name of the service, and what is wrong.
     """
     taken: _Taken = {}
     for name, addresses in listens.items():
+        device = devices.get(name, "")
         for address in addresses:
             places = list(_places(name, address))
-            found = next(filter(None, (_holder(taken.get(group, {}), part) for group, part in places)), None)
+            found = next(filter(None, (_found(taken.get(group, {}), device, part) for group, part in places)), None)
             if found is not None:
                 holder, other = found
                 yield (
@@ -36,10 +40,16 @@ def between(listens: Mapping[str, Sequence[Address]]) -> Iterator[tuple[str, str
                     ),
                 )
             for group, part in places:
-                taken.setdefault(group, {}).setdefault(part, (name, address))
+                taken.setdefault(group, {}).setdefault(device, {}).setdefault(part, (name, address))
 
 
-def _holder(parts: Mapping[Hashable, tuple[str, Address]], part: Hashable) -> tuple[str, Address] | None:
+def _found(by_device: Mapping[str, _Parts], device: str, part: Hashable) -> tuple[str, Address] | None:
+    """Who has it at that interface; whoever is bound to none is at all of them."""
+    those = (parts for other, parts in by_device.items() if not device or not other or other == device)
+    return next(filter(None, (_holder(parts, part) for parts in those)), None)
+
+
+def _holder(parts: _Parts, part: Hashable) -> tuple[str, Address] | None:
     if part == _ALL:
         return next(iter(parts.values()), None)
     return parts.get(part) or parts.get(_ALL)
