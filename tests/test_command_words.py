@@ -65,7 +65,7 @@ def test_an_empty_name_is_no_folder(name: str) -> None:
         ("--dir", "; did you mean --directory?"),
         ("--tls-cert", ""),
         ("--certfile", ""),
-        ("--bind", ""),
+        ("--bind", ": addresses are given without a flag: ADDRESS... -- PROGRAM"),
         ("--processes", ""),
         ("--listen", ": addresses are given without a flag: ADDRESS... -- PROGRAM"),
         ("--command", ": the program and its arguments go at the end: ADDRESS... -- PROGRAM [ARGUMENT]..."),

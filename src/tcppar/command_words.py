@@ -12,9 +12,10 @@ from tcppar import wording
 from tcppar.errors import ConfigurationError
 from tcppar.net.address import Address
 
-# Settings that are no flags, but words of the command.
+# Settings that are no flags, but words of the command; and what other servers have for them.
 _WORDS = {
     "listen": "addresses are given without a flag: ADDRESS... -- PROGRAM",
+    "bind": "addresses are given without a flag: ADDRESS... -- PROGRAM",
     "command": "the program and its arguments go at the end: ADDRESS... -- PROGRAM [ARGUMENT]...",
 }
 

@@ -1,6 +1,7 @@
 """The spawner's loop: take offers, make children, reap them, report."""
 
 import errno
+import importlib
 import os
 import resource
 import signal
@@ -251,6 +252,7 @@ def main() -> NoReturn:
     channel = Channel(end, msgspec.msgpack.Decoder(Order), means)
     score = OomScore(plan.oom_score_adj)
     Title(plan.service).show(SPAWNER)
+    _import_for(plan)
     try:
         _enter(plan)
     except sandbox.CannotEnter as error:
@@ -275,6 +277,17 @@ def main() -> NoReturn:
         channel, waiter, launcher, children_can_be_found=can_be_found, passes_log=plan.passes_log, score=score
     ).run()
     sys.exit(0)
+
+
+def _import_for(plan: ChildPlan) -> None:
+    """What this kind of spawner needs beside the others' memory. Later the service's user might not be able to read it:
+    a checkout in root's home, say.
+    """
+    if plan.handler is None:
+        importlib.import_module("tcppar.spawner.runnable")
+    else:
+        importlib.import_module("tcppar.spawner.forking")
+        importlib.import_module("tcppar.spawner.loading")
 
 
 def _enter(plan: ChildPlan) -> None:
