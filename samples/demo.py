@@ -24,7 +24,7 @@ def main(address: str) -> int:
     except tcppar.SystemRefused as error:
         # The server itself has said what was refused.
         if "cannot listen" in str(error):
-            print("Choose another port: ./run demo 7001", file=sys.stderr)
+            print("Choose another port, such as: ./run demo 7005", file=sys.stderr)
         return error.exit_code
     print(f"""\
 tcppar serves samples/demo.sh: every connection gets a process of its own that runs it.

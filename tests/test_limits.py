@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import unavailable
 from tests.support import command
+from tests.support.handlers import HANDLERS
 from tests.support.server import Server
 
 Serve = Callable[..., Server]
@@ -188,3 +189,18 @@ def test_books_can_be_kept_without_files_in_memory(errno: str) -> None:
     with Server("127.0.0.1:0", "--keep", "--", "cat", wrapper=forbidding(errno, "memfd_create")) as server:
         assert server.exchange(b"hello") == b"hello"
         assert server.stop() == 0
+
+
+@pytest.mark.parametrize("limit", ["nofile=unlimited", "nofile=99999999999", "nofile=64:99999999999"])
+@pytest.mark.parametrize(
+    "what", [("--", "cat"), ("--handler", f"{HANDLERS}/echoing.py:handle")], ids=["cat", "handler"]
+)
+@pytest.mark.parametrize("verb", ["check", "serve"])
+def test_limits_that_the_system_refuses_are_told_before_any_client_comes(
+    verb: str, what: tuple[str, str], limit: str
+) -> None:
+    """Also root cannot have more descriptors than the system's own limit (fs.nr_open)."""
+    done = command.run(verb, "127.0.0.1:0", "--rlimit", limit, *what)
+    assert done.returncode != 0
+    assert "rlimits.nofile: " in done.stderr
+    assert "Traceback" not in done.stderr

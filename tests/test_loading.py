@@ -232,3 +232,9 @@ def test_the_servers_options_hold_for_handlers(tmp_path: Path) -> None:
             "127.0.0.1:0", "--handler", f"{tmp_path}/m.py:handle", environment=environment, portable=portable
         ) as server:
             assert said_by(server) == wanted
+
+
+def test_a_file_with_the_name_of_a_module_of_the_interpreters_is_told(tmp_path: Path) -> None:
+    (tmp_path / "grp.py").write_text("def handle(conn): ...\n")
+    done = command.run("check", "127.0.0.1:0", "--handler", tmp_path / "grp.py:handle")
+    assert "the file has the name of another module, of the interpreter" in done.stderr

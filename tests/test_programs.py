@@ -275,3 +275,20 @@ def test_a_service_goes_on_when_its_program_is_gone_and_says_so_of_each_client(s
     os.kill(spawner["pid"], signal.SIGKILL)
     assert server.exchange(b"") == b""
     assert "ENOENT" in server.wait_for_event("refused")[0]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("#!/usr/bin/env python3 -u", "'python3 -u' was not found in PATH"),
+        ("#!/usr/bin/env -S python3 -u", ""),
+        ("#!/usr/bin/env python3", ""),
+    ],
+)
+def test_env_takes_the_rest_of_its_line_for_one_name(line: str, told: str, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text(f"{line}\n")
+    script.chmod(0o755)
+    done = command.run("check", "127.0.0.1:0", "--", script)
+    assert told in done.stderr
+    assert bool(told) is (done.returncode != 0)

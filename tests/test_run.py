@@ -261,7 +261,7 @@ def test_the_demo_promises_nothing_where_the_port_is_taken(demo: Callable[[str],
     assert (refused.returncode, refused.stdout) == (111, "")
     *_, reason, advice = refused.stderr.splitlines()
     assert "EADDRINUSE" in reason
-    assert advice == "Choose another port: ./run demo 7001"
+    assert advice == "Choose another port, such as: ./run demo 7005"
 
 
 @pytest.mark.parametrize("address", ["localhost:7000", "7000x", ""])

@@ -311,3 +311,33 @@ def test_a_name_that_is_taken_is_told(serve: Serve, name: str) -> None:
     outcome = command.run("serve", f"unix:{name}", "--", "cat")
     assert outcome.returncode == 111
     assert "EADDRINUSE" in outcome.stderr
+
+
+def test_a_reset_leaves_alone_what_somebody_else_has_put_there(serve: Serve, path: Path) -> None:
+    server = serve(f"unix:{path}", "--", *GREETING)
+    path.unlink()
+    path.write_text("somebody's data")
+    server.signal(signal.SIGUSR1)
+    [fault] = server.wait_for_event("fault")
+    assert "EEXIST" in fault["error"]
+    assert path.read_text() == "somebody's data"
+    path.unlink()
+    server.signal(signal.SIGUSR1)
+    wait_until(lambda: is_served(path))
+
+
+def test_a_reset_does_not_take_another_servers_place(serve: Serve, path: Path) -> None:
+    server = serve(f"unix:{path}", "--", *GREETING)
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as another:
+        another.bind(str(path))
+        another.listen()
+        server.signal(signal.SIGUSR1)
+        [fault] = server.wait_for_event("fault")
+        assert "EADDRINUSE" in fault["error"]
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            another.accept()[0].close()
+    # Nobody listens there any more.
+    server.signal(signal.SIGUSR1)
+    wait_until(lambda: is_served(path))

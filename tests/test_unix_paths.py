@@ -89,7 +89,8 @@ def test_the_rights_of_what_somebody_has_put_there_are_not_believed(folder: Path
     listener = opened(path)
     before = path.lstat()
     path.unlink()
-    path.touch()
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))  # nobody listens on it
     os.chown(path, HOSTILE, HOSTILE)
     path.chmod(0o666)
     with closing(reset(listener)):
@@ -98,15 +99,19 @@ def test_the_rights_of_what_somebody_has_put_there_are_not_believed(folder: Path
         assert (after.st_uid, after.st_mode) == (before.st_uid, before.st_mode)
 
 
-def test_a_link_that_somebody_has_put_there_is_replaced_and_not_followed(folder: Path) -> None:
+def test_a_link_that_somebody_has_put_there_is_neither_followed_nor_removed(folder: Path) -> None:
     path, victim = folder / "theirs" / "socket", folder / "victim"
     victim.write_text("mine")
     listener = opened(path)
     path.unlink()
     path.symlink_to(victim)
+    with pytest.raises(OSError, match="there is a symbolic link"):
+        reset(listener)
+    assert path.is_symlink()
+    assert victim.read_text() == "mine"
+    path.unlink()
     with closing(reset(listener)):
         assert stat.S_ISSOCK(path.lstat().st_mode)
-    assert victim.read_text() == "mine"
 
 
 def test_a_folder_that_can_be_led_elsewhere_is_refused(folder: Path) -> None:

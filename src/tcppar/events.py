@@ -103,7 +103,8 @@ class ClientsWait(Event, frozen=True, kw_only=True, tag="clients-wait"):
 
     def sentence(self) -> str:
         gave_up = f", {self.gave_up} gave up" if self.gave_up else ""
-        return f"{self.service}: {self.waiting} clients are waiting{gave_up}; {_open(self.connections)}, the limit"
+        waiting = "1 client is" if self.waiting == 1 else f"{self.waiting} clients are"
+        return f"{self.service}: {waiting} waiting{gave_up}; {_open(self.connections)}, the limit"
 
 
 class ConnectionEnded(Event, frozen=True, kw_only=True, tag="end"):

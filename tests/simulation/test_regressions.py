@@ -284,9 +284,14 @@ def test_the_end_names_the_worker_that_was_offered_its_first_connection_in_the_l
 
 def test_a_reload_that_is_over_is_kept_by_nobody() -> None:
     """Its deadline, half a minute away, kept it with the whole configuration."""
+
+    def rollouts() -> list[Rollout]:
+        gc.collect()
+        return [thing for thing in gc.get_objects() if isinstance(thing, Rollout)]
+
+    before = rollouts()  # what other tests have left
     with playing(ServerMachine, PROGRAMS) as server:
         server.run(1.0)
         server.reload(config_of(("one", "two", None), (PROGRAM, PROGRAM)))
         server.run(1.0)
-        gc.collect()
-        assert not [thing for thing in gc.get_objects() if isinstance(thing, Rollout)]
+        assert len(rollouts()) <= len(before)

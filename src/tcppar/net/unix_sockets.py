@@ -129,14 +129,20 @@ def replace(path: str, backlog: int, rights: Rights, former: Identity | None) ->
     two. If there is none any more, it is there again.
 
     Raises:
-        OSError: as bind(2), chown(2), listen(2) and rename(2); what is there is as it was.
+        OSError: as bind(2), chown(2), listen(2) and rename(2); EADDRINUSE if another server listens there. What is
+            there is as it was.
+        NoSocket: another kind of file is there.
         UnsafePath: see `folder_of`.
     """
     with folder_of(path) as (folder, name), private_in(folder) as private:
         found = _look(folder, name)
-        # Of what somebody else has put there nothing is believed.
         if found is not None and _identity(found) == former:
             rights = rights.completed_by(found)
+        elif found is not None:
+            # Somebody else has put it there, and it is his to remove; but for a socket that nobody listens on.
+            _refuse_other_than_socket(found)
+            if _answers(folder, name):
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
         with _made(private, path, backlog, rights) as (sock, made):
             os.rename(made, name, src_dir_fd=private, dst_dir_fd=folder)
             return sock

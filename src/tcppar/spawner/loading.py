@@ -133,8 +133,9 @@ def _is_installed(module_name: str) -> bool:
 def _from_file(file: str, target: str) -> ModuleType:
     """A module from a file, importable by others under the file's name."""
     module = _import(os.path.basename(file).removesuffix(".py"), f"handler {target}")
-    if not (module.__file__ and os.path.samefile(module.__file__, file)):
-        other = module.__file__ or "the interpreter"
+    found = getattr(module, "__file__", None)  # what is compiled into the interpreter has none
+    if not (found and os.path.samefile(found, file)):
+        other = found or "the interpreter"
         raise CannotLoad(f"handler {target}: the file has the name of another module, of {other}: give it another one")
     return module
 

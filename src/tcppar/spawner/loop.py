@@ -295,6 +295,7 @@ def _enter(plan: ChildPlan) -> None:
     user = None if identity is None else (identity.uid, identity.gid, identity.groups)
     sandbox.enter(nice=plan.nice, umask=plan.umask, user=user, directory=plan.directory)
     sandbox.try_a_process(leads_session=plan.handler is None or plan.handler.mode is HandlerMode.FORK)
+    sandbox.try_limits(plan.rlimits)
 
 
 def _of_handler(

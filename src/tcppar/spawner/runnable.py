@@ -72,13 +72,16 @@ def _missing_interpreter(program: str, environment: Mapping[bytes, bytes]) -> st
     if not _may_run(interpreter):
         windows = "; the line ends with CR, as on Windows" if interpreter.endswith("\r") else ""
         return f"{interpreter!r} cannot be run: {_reason(interpreter)}{windows}"
-    named = [word for word in words[1:] if word != "-S" and "=" not in word]
-    if os.path.basename(interpreter) != "env" or not named or named[0].startswith("-"):
+    # What follows the interpreter is one argument, whatever blanks it has; only -S parts it (env(1)).
+    parted = words[1:2] == ["-S"]
+    named = [word for word in words[2:] if "=" not in word] if parted else [" ".join(words[1:])]
+    if os.path.basename(interpreter) != "env" or not named or named[0].startswith("-") or "=" in named[0]:
         return None
     path = os.fsdecode(environment.get(b"PATH", b""))
-    return (
-        None if shutil.which(named[0], path=path) else f"{named[0]!r} was not found in PATH ({path}) by {interpreter}"
-    )
+    if shutil.which(named[0], path=path):
+        return None
+    whole = "; without -S, env takes the whole line for one name" if " " in named[0] else ""
+    return f"{named[0]!r} was not found in PATH ({path}) by {interpreter}{whole}"
 
 
 def _first_line(program: str) -> list[str]:

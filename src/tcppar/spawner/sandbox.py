@@ -5,9 +5,13 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 import os
 
+from tcppar.child.own_path import own
+from tcppar.child.process import limits
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+    from typing import NoReturn
 
 
 class CannotEnter(Exception):
@@ -83,6 +87,50 @@ def _begin_session() -> int:
     except OSError as error:
         return error.errno or 1
     return 0
+
+
+def try_limits(rlimits: Iterable[tuple[str, int, int]]) -> None:
+    """Set limits in a process that ends at once: no child could begin whose limits the system refuses.
+
+    Args:
+        rlimits: names, soft and hard limits.
+
+    Raises:
+        CannotEnter: it refuses one.
+    """
+    wanted = list(zip(rlimits, limits(rlimits), strict=True))
+    if not wanted:
+        return
+    try:
+        pid = os.fork()
+    except OSError:
+        return  # a shortage, which has begun just now
+    if pid == 0:
+        _end_by_refused([limit for _, limit in wanted])
+    _, status = os.waitpid(pid, 0)
+    if os.WIFEXITED(status) and (number := os.WEXITSTATUS(status)):
+        name, soft, hard = wanted[number - 1][0]
+        why = "only root with CAP_SYS_RESOURCE can raise a hard limit, and nofile not above fs.nr_open"
+        raise CannotEnter(f"rlimits.{name}: the system refuses {_shown(soft)}:{_shown(hard)}: {why}")
+
+
+def _end_by_refused(wanted: Sequence[tuple[int, tuple[int, int]]]) -> NoReturn:
+    """End with the number of the first limit that is refused, 0 if none is. Others may end this process at once."""
+    refused = 0
+    try:
+        resource = own("resource")
+        for number, (kind, both) in enumerate(wanted, 1):
+            try:
+                resource.setrlimit(kind, both)
+            except (OSError, ValueError):
+                refused = number
+                break
+    finally:
+        os._exit(refused)
+
+
+def _shown(limit: int) -> str:
+    return "unlimited" if limit < 0 else str(limit)
 
 
 def default_signals() -> None:

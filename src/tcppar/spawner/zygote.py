@@ -195,6 +195,7 @@ def _enter(plan: dict[str, Any]) -> None:
     user = None if identity is None else (identity["uid"], identity["gid"], identity["groups"])
     sandbox.enter(nice=plan["nice"], umask=plan["umask"], user=user, directory=plan["directory"])
     sandbox.try_a_process(leads_session=plan["handler"]["mode"] == "fork")
+    sandbox.try_limits([tuple(limit) for limit in plan["rlimits"]])
 
 
 def _say(channel: _socket.socket, report: list[object]) -> None:
