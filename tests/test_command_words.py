@@ -81,3 +81,18 @@ def test_another_commands_flags_are_suggested_in_the_same_way() -> None:
     assert (
         said("upgrade", "--timeouts", "3", str(os.getpid())) == "No such option '--timeouts'; did you mean --timeout?"
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("upgrade", "--timeout", "x", "5"), "'x': expected a number of seconds, 0 or more"),
+        (("upgrade", "--timeout", "nan", "5"), "'nan': expected a number of seconds, 0 or more"),
+        (("upgrade", "--timeout=-1", "5"), "'-1': expected a number of seconds, 0 or more"),
+        (("upgrade", "x"), "'x': expected a whole number"),
+        (("selftest", "--seconds", "0"), "'0': expected a number of seconds, 1 or more"),
+        (("serve", "--ready-fd", "x", "127.0.0.1:0", "--", "cat"), "'x': expected a whole number"),
+    ],
+)
+def test_a_number_is_asked_for_in_words_of_the_command(words: tuple[str, ...], told: str) -> None:
+    assert told in said(*words)

@@ -12,7 +12,7 @@ import click
 
 import tcppar
 from tcppar import flags, needs
-from tcppar.command_words import Command, CommandAfterDashes, File
+from tcppar.command_words import Command, CommandAfterDashes, File, Seconds, WholeNumber
 from tcppar.config import Config
 from tcppar.errors import ConfigurationError, ExitCode, SystemRefused, TcpparError, as_refusal
 from tcppar.events import Level
@@ -47,20 +47,20 @@ def _service_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("-c", "--config", "file", type=File(), help=flags.FILE_HELP)
 @click.option(
     "--ready-fd",
-    type=int,
+    type=WholeNumber(),
     metavar="N",
     help="When ready, write the line `ready ADDRESS...` to descriptor N and close it. Blanks in an address are written "
     "as octal escapes.",
 )
 @click.option(
     "--failure-fd",
-    type=int,
+    type=WholeNumber(),
     metavar="N",
     help="If the start fails, also write the reason to descriptor N and close it.",
 )
 @click.option(
     "--lifeline-fd",
-    type=int,
+    type=WholeNumber(),
     metavar="N",
     help="Stop, as on SIGTERM, at end of file on descriptor N: when the process that holds the other end of the pipe "
     "closes it or dies.",
@@ -153,9 +153,14 @@ def check(
 
 
 @cli.command("upgrade", cls=Command, short_help="Replace a running server with the installed version.")
-@click.argument("pid", type=int)
+@click.argument("pid", type=WholeNumber())
 @click.option(
-    "--timeout", type=float, default=35.0, show_default=True, metavar="SECONDS", help="How long the upgrade may take."
+    "--timeout",
+    type=Seconds(0),
+    default=35.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the upgrade may take.",
 )
 def upgrade_command(pid: int, timeout: float) -> None:
     """Replace the running server with process id PID by the installed version of tcppar.
@@ -176,11 +181,11 @@ def upgrade_command(pid: int, timeout: float) -> None:
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=1),
+    type=Seconds(1),
     metavar="N",
     default=50.0,
     show_default=True,
-    help="About how long it takes.",
+    help="About how long it takes, at least 1.",
 )
 @click.option("--only", metavar="PART", multiple=True, help="Run only this part, such as `resets`. Can be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")

@@ -1,5 +1,6 @@
 """Command lines as people write them: a program after `--`, a program without `--`, flags that do not exist."""
 
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import click
 
 from tcppar import wording
-from tcppar.errors import ConfigurationError
+from tcppar.errors import ConfigurationError, shown
 from tcppar.net.address import Address
 
 # Settings that are no flags, but words of the command; and what other servers have for them.
@@ -28,6 +29,40 @@ class Command(click.Command):
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             raise click.UsageError(_no_such_option(error.option_name, self.params), ctx) from None
+
+
+class WholeNumber(click.ParamType[int]):
+    """A number such as a descriptor's or a process's."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{shown(value)}: expected a whole number", param, ctx)
+
+
+class Seconds(click.ParamType[float]):
+    """A number of seconds.
+
+    Args:
+        least: the fewest that make sense.
+    """
+
+    name = "seconds"
+
+    def __init__(self, least: float) -> None:
+        self._least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            seconds = float(value)
+        except ValueError:
+            seconds = math.nan
+        if not self._least <= seconds < math.inf:
+            self.fail(f"{shown(value)}: expected a number of seconds, {self._least:g} or more", param, ctx)
+        return seconds
 
 
 class File(click.Path):
