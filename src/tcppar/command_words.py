@@ -31,7 +31,7 @@ class Command(click.Command):
             raise click.UsageError(_no_such_option(error.option_name, self.params), ctx) from None
 
 
-class WholeNumber(click.ParamType[int]):
+class WholeNumber(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.5
     """A number such as a descriptor's or a process's."""
 
     name = "number"
@@ -43,7 +43,7 @@ class WholeNumber(click.ParamType[int]):
             self.fail(f"{shown(value)}: expected a whole number", param, ctx)
 
 
-class Seconds(click.ParamType[float]):
+class Seconds(click.ParamType):  # type: ignore[type-arg]
     """A number of seconds.
 
     Args:
