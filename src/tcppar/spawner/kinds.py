@@ -40,7 +40,7 @@ def kind_of(found: Any) -> Kind:
     function, given = _what_is_called(found)
     if function is not None and not _takes(function, given):
         takes = function.__code__.co_argcount + function.__code__.co_kwonlyargcount - (given - 1)
-        raise NotAHandler(f"it takes {takes} arguments: {_EXPECTED}")
+        raise NotAHandler(f"it takes {takes} argument{'' if takes == 1 else 's'}: {_EXPECTED}")
     if function is not None and function.__code__.co_flags & (_COROUTINE | _ITERABLE_COROUTINE):
         return COROUTINE
     if (what := _never_run(found)) is not None:
