@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from tcppar.testing.subject import PACKAGE
-from tests.conftest import unavailable
 from tests.support.other_python import served_by
 
 TEXT = """
@@ -53,7 +52,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     fetched = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
     if fetched.returncode:
-        unavailable(f"numpy cannot be fetched: {fetched.stderr.strip().splitlines()[-1:]}")
+        pytest.skip(f"numpy cannot be fetched: {fetched.stderr.strip().splitlines()[-1:]}")
     [packages] = folder.glob("lib/*/site-packages")
     others = [entry for entry in sys.path if "site-packages" in entry] + [str(PACKAGE.parent)]
     (packages / "others.pth").write_text("\n".join(others))

@@ -90,7 +90,7 @@ def test_a_listener_of_a_family_that_is_not_served_is_told() -> None:
         vsock.bind((socket.VMADDR_CID_ANY, socket.VMADDR_PORT_ANY))
         vsock.listen()
     except (AttributeError, OSError) as error:
-        unavailable(f"this system has no AF_VSOCK: {error}")
+        pytest.skip(f"this system has no AF_VSOCK: {error}")
     with vsock:
         outcome = command.run("serve", "inherited", "--", "cat", **passing(vsock))  # type: ignore[arg-type]
     assert_refused(outcome, "descriptor 3 is of the address family AF_VSOCK: expected")
@@ -102,7 +102,7 @@ def test_one_of_another_protocol_is_told() -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
     except OSError as error:
-        unavailable(f"this system has no SCTP: {error}")
+        pytest.skip(f"this system has no SCTP: {error}")
     with other:
         outcome = command.run("serve", "inherited", "--", "cat", **passing(other))  # type: ignore[arg-type]
     assert_refused(outcome, "descriptor 3 is of protocol 132, and not of TCP")

@@ -125,7 +125,7 @@ def control_groups() -> Path:
     """Where they are, in their second version."""
     mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     places = [place for _, place, kind, *_ in mounts if kind == "cgroup2"]
-    return Path(places[0]) if places else unavailable("there are no control groups (cgroup2)")
+    return Path(places[0]) if places else pytest.skip("there are no control groups (cgroup2)")
 
 
 @pytest.fixture
@@ -133,10 +133,10 @@ def folder(open_folder: Path) -> Path:
     if os.geteuid() != 0:
         unavailable("only root can have systemd as process 1 of namespaces")
     if not SYSTEMD.exists() or not shutil.which("systemctl"):
-        unavailable("systemd is not installed")
+        pytest.skip("systemd is not installed")
     trial = subprocess.run([tool("unshare"), "--pid", "--fork", "--mount", "--cgroup", "--net", "true"], check=False)
     if trial.returncode != 0 or not os.access(control_groups(), os.W_OK):
-        unavailable("this system does not let us have namespaces and control groups")
+        pytest.skip("this system does not let us have namespaces and control groups")
     return open_folder
 
 
