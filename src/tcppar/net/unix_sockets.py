@@ -112,10 +112,14 @@ def refuse_if_unusable(path: str) -> None:
 
 
 def _remove_if_dead(folder: int, name: str, found: os.stat_result) -> None:
+    _refuse_if_not_dead(folder, name, found)
+    os.unlink(name, dir_fd=folder)
+
+
+def _refuse_if_not_dead(folder: int, name: str, found: os.stat_result) -> None:
     _refuse_other_than_socket(found)
     if _answers(folder, name):
         raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-    os.unlink(name, dir_fd=folder)
 
 
 def _refuse_other_than_socket(found: os.stat_result) -> None:
@@ -140,9 +144,7 @@ def replace(path: str, backlog: int, rights: Rights, former: Identity | None) ->
             rights = rights.completed_by(found)
         elif found is not None:
             # Somebody else has put it there, and it is his to remove; but for a socket that nobody listens on.
-            _refuse_other_than_socket(found)
-            if _answers(folder, name):
-                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+            _refuse_if_not_dead(folder, name, found)
         with _made(private, path, backlog, rights) as (sock, made):
             os.rename(made, name, src_dir_fd=private, dst_dir_fd=folder)
             return sock
