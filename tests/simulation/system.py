@@ -213,7 +213,7 @@ def installed(kernel: Kernel, network: Network) -> Iterator[None]:
         of_logs = SimpleNamespace(log_pair=partial(pipe, kernel), read_log=simulated_os.read)
         put(child_logs, "calls", SimpleNamespace(of=lambda features: of_logs))
         put(child_log.ChildLog, "_throw_away", lambda log, reader: None)
-        put(child_log, "_unread", partial(_unread, kernel))
+        put(child_log, "unread", partial(_unread, kernel))
         put(listeners, "taken_up", partial(_listener_taken_up, network, kernel))
         put(
             rollout,
@@ -228,7 +228,6 @@ def installed(kernel: Kernel, network: Network) -> Iterator[None]:
         put(processes, "send", partial(_send, kernel))
         put(processes, "number_is_used", lambda number, descriptor: kernel.number_is_used(number))
         put(processes, "group_is_used", kernel.number_is_used)
-        put(processes, "hides_sockets", lambda pid: False)
         put(processes, "mark_of", partial(_mark, kernel))
         put(processes, "tracer_of", lambda pid: 0)
         put(processes, "sockets_of", partial(_sockets, kernel))

@@ -1,5 +1,6 @@
 """What this system can do, decided once at start."""
 
+import array
 import errno
 import fcntl
 import os
@@ -9,6 +10,7 @@ import signal
 import socket
 import stat
 import sys
+import termios
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -194,6 +196,13 @@ def _is_open(descriptor: int) -> bool:
     except OSError as error:
         return error.errno != errno.EBADF  # there may be no memory to tell
     return True
+
+
+def unread(descriptor: int) -> int:
+    """How many bytes are there to be read (FIONREAD, ioctl_tty(2), tcp(7))."""
+    count = array.array("i", [0])
+    fcntl.ioctl(descriptor, termios.FIONREAD, count)
+    return count[0]
 
 
 def opened_anew(descriptor: int) -> int:

@@ -165,15 +165,6 @@ def group_is_used(number: int) -> bool:
     return True
 
 
-def hides_sockets(pid: int) -> bool:
-    """Whether we may not see what a process has open."""
-    try:
-        os.scandir(f"/proc/{pid}/fd").close()
-    except OSError as error:
-        return error.errno in (errno.EACCES, errno.EPERM)
-    return False
-
-
 def tracer_of(pid: int) -> int:
     """Who traces a process (ptrace(2)): its parent does not hear of its end before he has. 0 for nobody."""
     return int(_status_of(pid, "TracerPid:")[0])
@@ -193,9 +184,12 @@ def mark_of(pid: int) -> int | None:
 
 
 def sockets_of(pid: int) -> Iterator[int | None]:
-    """The inodes of the sockets that a process has open (proc_pid_fd(5)); none if it may not be seen, or has ended.
+    """The inodes of the sockets that a process has open (proc_pid_fd(5)); none if it has ended.
 
     It can have a million descriptors: after each hundred, None says that this has taken some time.
+
+    Raises:
+        PermissionError: they may not be seen.
     """
     thread = pid
     if (process := look(pid)) is not None and process.state in _ENDED:
@@ -207,19 +201,26 @@ def sockets_of(pid: int) -> Iterator[int | None]:
                     yield inode
                 if count % _LINKS_AT_ONCE == 0:
                     yield None
+    except PermissionError:
+        raise
     except OSError:
         return
 
 
 def has_socket(pid: int, inode: int | None) -> bool:
-    """Whether a process has a socket open, as far as it has not more descriptors than there is time for."""
+    """Whether a process has a socket open, as far as that may be seen, and it has not more descriptors than there is
+    time for.
+    """
     looks = 0
-    for found in sockets_of(pid):
-        looks += found is None
-        if looks == MOST_LOOKS:
-            return False
-        if found is not None and found == inode:
-            return True
+    try:
+        for found in sockets_of(pid):
+            looks += found is None
+            if looks == MOST_LOOKS:
+                return False
+            if found is not None and found == inode:
+                return True
+    except PermissionError:
+        pass
     return False
 
 

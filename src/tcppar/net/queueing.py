@@ -1,13 +1,10 @@
 """Clients who wait in a listener's queue, and what has become of them."""
 
-import array
-import fcntl
 import select
 import socket
 import struct
-import termios
 
-from tcppar.net.platform import socket_of
+from tcppar.net.platform import socket_of, unread
 
 # struct tcp_info (linux/tcp.h): tcpi_state; and of a listener, in tcpi_unacked, how long its queue is.
 _STATE_AND_LENGTH = struct.Struct("=B23xI")
@@ -41,15 +38,9 @@ def has_given_up(connection: int) -> bool:
     """
     with socket_of(connection) as duplicate:
         state, _ = _info(duplicate)
-        return state == _CLOSED or (state == _CLOSE_WAIT and not _unread(duplicate))
+        return state == _CLOSED or (state == _CLOSE_WAIT and not unread(connection))
 
 
 def _info(duplicate: socket.socket) -> tuple[int, int]:
     state, length = _STATE_AND_LENGTH.unpack(duplicate.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28))
     return state, length
-
-
-def _unread(duplicate: socket.socket) -> int:
-    unread = array.array("i", [0])
-    fcntl.ioctl(duplicate, termios.FIONREAD, unread)
-    return unread[0]

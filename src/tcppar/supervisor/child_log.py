@@ -6,17 +6,14 @@ log takes waits alone. Why no pipe: see `calls.LogPair`.
 """
 
 import errno
-import fcntl
 import os
 import socket
-import termios
-from array import array
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from tcppar.events import ChildOutput
 from tcppar.net import calls
-from tcppar.net.platform import socket_of
+from tcppar.net.platform import socket_of, unread
 from tcppar.supervisor.heritage import PipeRecord, inode_of
 
 if TYPE_CHECKING:
@@ -167,7 +164,7 @@ class ChildLog:
             if len(self._marks) == _MOST_MARKS:
                 self._marks = self._marks[:-1]
                 self.id = None
-            self._marks += ((self._told + len(self._text) + _unread(self._reader), self.id),)
+            self._marks += ((self._told + len(self._text) + unread(self._reader), self.id),)
         else:
             self._tell_rest(len(self._text))
         self.id = None
@@ -245,7 +242,7 @@ class ChildLog:
 
     def finish(self) -> None:
         """Read what is there, and no more."""
-        due = self._told + len(self._text) + _unread(self._reader)
+        due = self._told + len(self._text) + unread(self._reader)
         while self.is_open and (self._can_tell or self._told + len(self._text) < due):
             if self.turn() is Turn.DRAINED:
                 break  # what is there is not to be read: a byte out of band (MSG_OOB)
@@ -272,9 +269,3 @@ class ChildLog:
                 pass
         except OSError:
             pass  # nothing there, or a pipe
-
-
-def _unread(descriptor: int) -> int:
-    unread = array("i", [0])
-    fcntl.ioctl(descriptor, termios.FIONREAD, unread)
-    return unread[0]

@@ -98,16 +98,17 @@ class Search:
     def _look_at_sockets(self, pid: int, wanted: set[int]) -> Generator[None, None, int]:
         found = self._open[pid] = set[int]()
         looks = 1
-        for inode in processes.sockets_of(pid):
-            if inode is not None:
-                found |= {inode} & wanted
-                continue
-            looks += 1
-            if looks > processes.MOST_LOOKS:
-                self._unseen.add(pid)
-                break
-            yield
-        if not found and processes.hides_sockets(pid):
+        try:
+            for inode in processes.sockets_of(pid):
+                if inode is not None:
+                    found |= {inode} & wanted
+                    continue
+                looks += 1
+                if looks > processes.MOST_LOOKS:
+                    self._unseen.add(pid)
+                    break
+                yield
+        except PermissionError:
             self._unseen.add(pid)
         return looks
 
