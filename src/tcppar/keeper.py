@@ -265,12 +265,16 @@ class Keeper:
         for numbers, seconds in (((signal.SIGTERM, signal.SIGCONT), kill), ((signal.SIGKILL,), _LAST_SECONDS)):
             deadline = time.monotonic() + seconds
             told = set[int]()
-            while (children := processes.children_of({os.getpid()})) and time.monotonic() < deadline:
-                for pid in set(children) - told:
+            while (children := _living_children()) and time.monotonic() < deadline:
+                for pid in children - told:
                     for number in numbers:
                         send(pid, number)
                     told.add(pid)
                 self._take_signal(time.monotonic() + _LOOK)
+
+
+def _living_children() -> set[int]:
+    return {process.pid for process in processes.children_of({os.getpid()}) if process.lives}
 
 
 def _take_signals() -> None:

@@ -177,7 +177,7 @@ def _partners_of(process: _Process) -> list[_Process]:
     """
     words, users = process.read("cmdline"), process.users
     found = []
-    for pid in (process.parent, *processes.children_of({process.pid})):
+    for pid in (process.parent, *(child.pid for child in processes.children_of({process.pid}))):
         try:
             other = _Process(pid)
         except OSError:

@@ -11,7 +11,7 @@ from tests.injection.outcome import assert_goes_on, assert_stops, supervisor_of
 from tests.injection.stories import STORIES, started, tell
 from tests.injection.tracing import Fault, traced
 from tests.support.handlers import HANDLERS, answers
-from tests.support.server import read_line, wait_until
+from tests.support.server import read_all, read_line, wait_until
 from tests.support.succession import SAYS_PID, ask_for_upgrade
 
 pytestmark = pytest.mark.timeout(240)
@@ -86,4 +86,30 @@ def test_a_program_that_could_not_take_over_at_once(which: str, tmp_path: Path) 
         assert answers(client)
         assert_goes_on(server, client, keep=False)
         client.close()
+        assert_stops(server, keep=False)
+
+
+# At a report, which the child has a second to precede by its end; or when the child has been waited for.
+_BEFORE_IT_IS_TOLD = {
+    "report": "sendto,sendmsg:delay_enter=1000000:signal=SIGKILL:when=1",
+    "wait": "wait4:signal=SIGKILL:when=1",
+}
+
+
+@pytest.mark.parametrize("fault", _BEFORE_IT_IS_TOLD.values(), ids=_BEFORE_IT_IS_TOLD)
+@pytest.mark.parametrize("kind", ["program", "fork"])
+def test_who_was_served_is_not_served_again(fault: str, kind: str, tmp_path: Path) -> None:
+    handler = tmp_path / "greeting.py"
+    handler.write_text("def handle(conn):\n    conn.write(b'once\\n')\n")
+    what = ["--", "echo", "once"] if kind == "program" else ["--handler", f"{handler}:handle"]
+    options = ["-e", f"trace={fault.partition(':')[0]}", "-e", f"inject={fault}"]
+    with started(what) as server:
+        [spawner] = [record["pid"] for record in server.wait_for_event("spawner")]
+        with traced([spawner], options, tmp_path / "calls", beyond_exec=True), server.connect() as client:
+            assert read_all(client) == b"once\n"
+            server.wait_for_event("spawner-died")
+            server.wait_for_event("end")
+        with server.connect() as another:
+            assert read_all(another) == b"once\n"
+        server.wait_for_event("end", 2)
         assert_stops(server, keep=False)

@@ -23,16 +23,13 @@ class Checks:
 
     Attributes:
         may_lose: whether a queue may have been lost: its listener was closed to be opened again, or by force.
-        may_serve_again: whether a spawner was killed. A child that it had made and not told of is found if it lives,
-            but not if it has ended already.
-        may_serve_twice: whether a spawner was killed where nobody can find even those that live.
+        may_serve_twice: whether a spawner was killed where nobody can find a child that it had made and not told of.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.may_lose = False
         self._in_force: set[OpenFile] = set()
-        self.may_serve_again = False
         self.may_serve_twice = False
         world.kernel.on_signal = self._signalled
 
@@ -93,7 +90,7 @@ class Checks:
         for client in self._world.network.clients:
             serving = [process for process in client.servers if process.client is client and process.lives]
             assert len(serving) < 2 or self.may_serve_twice, f"{client} is served twice"
-            assert len(client.servers) < 2 or self.may_serve_again, f"{client} was served twice"
+            assert len(client.servers) < 2 or self.may_serve_twice, f"{client} was served twice"
 
     def _each_client_is_somewhere_once(self) -> None:
         entries = Counter(entry.endpoints.remote_port for entry in self._entries())

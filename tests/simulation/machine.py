@@ -175,7 +175,6 @@ class ServerMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 9))
     def kill_spawner(self, which: int) -> None:
         if spawners := self.there.spawners:
-            self.checks.may_serve_again = True
             self.checks.may_serve_twice |= not self.can_be_found
             self.there.kill(spawners[which % len(spawners)])
 

@@ -234,7 +234,8 @@ def installed(kernel: Kernel, network: Network) -> Iterator[None]:
         put(search, "inode_of_connection", partial(_inode_of, network))
         put(loop, "platform", SimpleNamespace(hear_of_parents_end=lambda: None))
         put(upgrade, "show_answers", lambda answers, refused: None)
-        put(waiting_clients, "queueing", SimpleNamespace(clients_waiting=partial(_clients_waiting, kernel)))
+        put(waiting_clients, "tcp_info", SimpleNamespace(clients_waiting=partial(_clients_waiting, kernel)))
+        put(reaper, "tcp_info", SimpleNamespace(was_used=partial(_was_used, kernel)))
         put(takeover, "socket_of", lambda descriptor: nullcontext(sockets.socket(descriptor)))
         yield
 
@@ -277,6 +278,12 @@ def _clients_waiting(kernel: Kernel, listener: int, *, tcp_info: bool) -> int:
     return len(file.queue)
 
 
+def _was_used(kernel: Kernel, descriptor: int, *, tcp_info: bool) -> bool:
+    file = kernel.file(descriptor)
+    assert isinstance(file, Connection)
+    return tcp_info and bool(file.client.servers)
+
+
 def _taken_up(kernel: Kernel, descriptor: int) -> End:
     end = End(kernel, descriptor)
     end.setblocking(False)
@@ -296,9 +303,9 @@ def _listener_taken_up(
 
 
 def _mark(kernel: Kernel, pid: int) -> int | None:
-    """That of a process which has ended cannot be read any more (proc_pid_limits(5))."""
+    """That of a process which has ended can be read until it was waited for (proc_pid_limits(5))."""
     process = kernel.processes.get(pid)
-    if process is None or not process.lives:
+    if process is None:
         return None
     name = b"TCPPAR_CONNECTION_ID="
     ids = [word.removeprefix(name).decode() for word in process.environment if word.startswith(name)]

@@ -80,10 +80,10 @@ def numbers() -> list[int]:
         return []
 
 
-def children_of(parents: Collection[int]) -> list[int]:
-    """Those that live among the children of some processes. (/proc/PID/children is not in every kernel.)"""
-    found = map(look, numbers())
-    return [process.pid for process in found if process is not None and process.lives and process.parent in parents]
+def children_of(parents: Collection[int]) -> list[Process]:
+    """The children of some processes, and those that nobody has waited for yet. (/proc/PID/children is not in every
+    kernel.)"""
+    return [process for process in map(look, numbers()) if process is not None and process.parent in parents]
 
 
 def users_of(pid: int) -> frozenset[int]:
@@ -171,7 +171,7 @@ def tracer_of(pid: int) -> int:
 
 
 def mark_of(pid: int) -> int | None:
-    """The mark of a process (see mark.py), as proc_pid_limits(5) shows it; None if it has none, or has ended.
+    """The mark of a process (see mark.py), as proc_pid_limits(5) shows it until it was waited for; None if it has none.
 
     prlimit(2) would need a right that root of a container does not have.
     """

@@ -367,9 +367,16 @@ class Pool:
             if not spawner.children and not spawner.offered:
                 self._hold_off()
         for connection in reversed(spawner.offered.values()):
-            self._owner.offer_again(connection)
+            self._settle_untold(connection)
         spawner.offered.clear()
         self._clean_up()
+
+    def _settle_untold(self, connection: Connection) -> None:
+        """Its spawner is dead, and nobody is found who has it."""
+        if self._reaper.was_served(connection):
+            self._owner.end_untaken(connection, Ended(connection.number, None, 0.0, None))
+        else:
+            self._owner.offer_again(connection)
 
     def retire(self) -> None:
         """Take no more connections; the spawners end with their last children."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from tcppar.child import control_file
 from tcppar.mark import mark_of
-from tcppar.net import processes
+from tcppar.net import processes, tcp_info
 from tcppar.policy import outcome
 from tcppar.policy.life import State
 from tcppar.records import ChildPlan, Ended, Report, Taken
@@ -205,14 +205,17 @@ class Reaper:
             entry[0].give_up(entry[1], reason)
 
     def _own_children(self) -> list[int]:
-        """Processes that can be orphans of our spawners."""
+        """Processes that can be orphans of our spawners, those included that have ended and wait to be reaped."""
         known = {*self.own_processes(), *self._orphans}
-        return [pid for pid in processes.children_of(self._core.adoptive_parents) if pid not in known]
+        found = processes.children_of(self._core.adoptive_parents)
+        return [process.pid for process in found if process.pid not in known]
 
     def child_of(self, connection: Connection) -> int | None:
         """The process that serves a connection, though nobody has told of it; None if there is none.
 
-        It is known by the connection's mark, or by the connection itself, of which we have a copy.
+        It is known by the connection's mark, which it keeps when it has ended, until it is reaped; or by the connection
+        itself, of which we have a copy. When a spawner is reaped, none of those that it left is: the kernel puts them
+        behind it among our children, and wait4 takes the first that has ended.
         """
         mark, inode = mark_of(self._core.id_prefix, connection.number), _inode(connection)
         return next(
@@ -224,6 +227,13 @@ class Reaper:
             ),
             None,
         )
+
+    def was_served(self, connection: Connection) -> bool:
+        """Whether a connection that nobody is found to have bears the traces of a conversation: then it was served by a
+        process that had ended, and was waited for, before it was told of. It must not be served again.
+        """
+        kept = connection.descriptor
+        return kept is not None and tcp_info.was_used(kept, tcp_info=self._core.features.tcp_info)
 
     @staticmethod
     def has_open(pid: int, connection: Connection) -> bool:

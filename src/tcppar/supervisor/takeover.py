@@ -21,7 +21,7 @@ from tcppar.net.address import Address
 from tcppar.net.listener import Accepted
 from tcppar.net.platform import socket_of
 from tcppar.policy.life import EndedBy, State
-from tcppar.records import Endpoints, HandlerMode
+from tcppar.records import Ended, Endpoints, HandlerMode
 from tcppar.supervisor import heritage
 from tcppar.supervisor.acceptor import Acceptor
 from tcppar.supervisor.heritage import Heritage, PoolRecord, ServiceRecord
@@ -336,15 +336,16 @@ class Takeover:
                 self._table.expect_child(connection.pid or holder.pid, connection)
                 holder.serves(connection)
         connection.service.take_over(connection)
+        if connection.state is State.OFFERED and holder is None:
+            connection.service.end_untaken(connection, Ended(connection.number, None, 0.0, None))
 
     def _find_holder(self, connection: Connection) -> None:
-        """Whoever was asked is dead: its child may be there all the same."""
-        pid = self._reaper.child_of(connection)
-        if pid is None:
+        """Whoever was asked is dead: its child may be there all the same, or have served and ended."""
+        if (pid := self._reaper.child_of(connection)) is not None:
+            self._taken(connection, pid)
+        elif not self._reaper.was_served(connection):
             connection.state = State.WAITING
             self._ledger.waits(connection)
-        else:
-            self._taken(connection, pid)
 
     def _taken(self, connection: Connection, pid: int) -> None:
         connection.state, connection.pid = State.TAKEN, pid

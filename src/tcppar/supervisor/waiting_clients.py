@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tcppar.events import ClientsWait
-from tcppar.net import queueing
+from tcppar.net import tcp_info
 from tcppar.net.listener import Accepted
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class WaitingClients:
     def note(self, accepted: Accepted) -> None:
         """Count a client that had given up when its turn came."""
         if accepted.queued is not None and accepted.queued > _WAITED:
-            self._gave_up += self._asked(lambda: queueing.has_given_up(accepted.descriptor))
+            self._gave_up += self._asked(lambda: tcp_info.has_given_up(accepted.descriptor))
 
     def _look_in(self, seconds: float) -> None:
         at = max(self._core.later(seconds), self._told_at + _PERIOD)
@@ -64,7 +64,7 @@ class WaitingClients:
 
     def _waiting_at(self, listener: int) -> int:
         tells = self._core.features.tcp_info
-        return self._asked(lambda: queueing.clients_waiting(listener, tcp_info=tells))
+        return self._asked(lambda: tcp_info.clients_waiting(listener, tcp_info=tells))
 
     @staticmethod
     def _asked(question: Callable[[], int]) -> int:

@@ -1,4 +1,6 @@
-"""Clients who wait in a listener's queue, and what has become of them."""
+"""What the kernel says of a socket that we have open: clients who wait in a listener's queue, what has become of them,
+and whether anything has happened on a connection (TCP_INFO, tcp(7)).
+"""
 
 import select
 import socket
@@ -8,8 +10,11 @@ from tcppar.net.platform import socket_of, unread
 
 # struct tcp_info (linux/tcp.h): tcpi_state; and of a listener, in tcpi_unacked, how long its queue is.
 _STATE_AND_LENGTH = struct.Struct("=B23xI")
+# Of a connection: tcpi_state, tcpi_bytes_received, tcpi_notsent_bytes, tcpi_data_segs_out (all there since Linux 4.6).
+_USE = struct.Struct("=B127xQ8xI8xI")
 # include/net/tcp_states.h
-_CLOSED, _CLOSE_WAIT = 7, 8
+_FIN_WAIT1, _FIN_WAIT2, _CLOSED, _CLOSE_WAIT, _LAST_ACK, _CLOSING = 4, 5, 7, 8, 9, 11
+_SHUT_HERE = {_FIN_WAIT1, _FIN_WAIT2, _LAST_ACK, _CLOSING}
 
 
 def clients_waiting(listener: int, *, tcp_info: bool) -> int:
@@ -39,6 +44,28 @@ def has_given_up(connection: int) -> bool:
     with socket_of(connection) as duplicate:
         state, _ = _info(duplicate)
         return state == _CLOSED or (state == _CLOSE_WAIT and not unread(connection))
+
+
+def was_used(connection: int, *, tcp_info: bool) -> bool:
+    """Whether anybody has read from a connection, sent on it, or shut it down. The end of the client's stream counts as
+    a byte received, so that one byte alone shows no reading. False where the system does not tell.
+
+    Args:
+        tcp_info: whether the system tells (TCP_INFO, tcp(7)).
+
+    Raises:
+        OSError: no descriptor is left.
+    """
+    if not tcp_info:
+        return False
+    with socket_of(connection) as duplicate:
+        if duplicate.family == socket.AF_UNIX:
+            return False
+        info = duplicate.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _USE.size)
+        if len(info) < _USE.size:
+            return False
+        state, received, unsent, sent = _USE.unpack(info)
+        return state in _SHUT_HERE or sent + unsent > 0 or received - unread(connection) > 1
 
 
 def _info(duplicate: socket.socket) -> tuple[int, int]:
