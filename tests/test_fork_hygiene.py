@@ -57,6 +57,41 @@ def test_what_was_written_before_the_fork_is_written_once(serve: Serve, mode: st
     assert sorted(lines_of(server)) == ["from the import", "said", "said", "said"]
 
 
+# Another thread holds the lock of a log at the fork: who has it in the child would wait for a thread that is not there.
+_FORKING = """
+import logging, os, threading
+out = logging.StreamHandler()
+logging.getLogger().addHandler(out)
+
+def hold(held, done):
+    with out.lock:
+        held.set()
+        done.wait()
+
+def handle(conn):
+    for _ in range(2):
+        held, done = threading.Event(), threading.Event()
+        thread = threading.Thread(target=hold, args=(held, done))
+        thread.start()
+        held.wait()
+        pid = os.fork()
+        if pid == 0:
+            logging.warning("in the child")
+            os._exit(threading.active_count())
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        done.set()
+        thread.join()
+        logging.warning("in the parent")
+        conn.write(b"%d" % code)
+"""
+
+
+def test_what_a_handler_forks_finds_locks_that_nobody_holds(serve: Serve, mode: str, tmp_path: Path) -> None:
+    server = serve_text(serve, tmp_path, _FORKING, mode=mode)
+    assert said_by(server) == "11"
+    assert lines_of(server) == ["in the child", "in the parent"] * 2
+
+
 def test_a_child_of_the_handlers_in_which_it_returns_ends_there(serve: Serve, mode: str, tmp_path: Path) -> None:
     text = (
         "import os\n"

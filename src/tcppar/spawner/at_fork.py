@@ -23,6 +23,7 @@ class AtFork:
     def __init__(self) -> None:
         self._register = os.register_at_fork
         self._noted: list[dict[str, Any]] = []
+        self._is_in_child = False
 
     def __enter__(self) -> AtFork:
         os.register_at_fork = self._note
@@ -38,8 +39,25 @@ class AtFork:
             self._register(**calls)
 
     def apply(self) -> None:
-        """Have done from now on what was noted, once: in a process whose own forks are to find it; or in the spawner,
-        where other threads may hold those locks after all."""
+        """Have done from now on what was noted: where other threads may hold those locks after all."""
         noted, self._noted = self._noted, []
         for calls in noted:
             self._register(**calls)
+
+    def apply_in_time(self) -> None:
+        """Have it done in each process that is forked from this one, as soon as it forks: most never do. For Python
+        the loop that forks them is one long fork itself, which is the next one.
+        """
+        self._register(before=self._before_fork)
+
+    def _before_fork(self) -> None:
+        """The first call at a fork. It has been decided which ones will follow, those not among them that are asked for
+        only now."""
+        if not self._is_in_child:
+            self._is_in_child = True
+            return
+        noted = self._noted
+        self.apply()
+        for calls in reversed(noted):
+            if (before := calls.get("before")) is not None:
+                before()

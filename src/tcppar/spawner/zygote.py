@@ -76,6 +76,7 @@ class Zygote:
             self._handler.rehearse(self._service)
         settle()
         tell_copies_by(_zygote.is_copy)
+        self._at_fork.apply_in_time()
         _zygote.set_marks(mark_of(self._id_prefix, 0))
         if self._plan["tells_imports"]:
             self._handler.watch_imports(_zygote.is_first)
@@ -86,7 +87,6 @@ class Zygote:
         )
         if given is not None:
             order = given[1]
-            self._at_fork.apply()
             life = self._wait if order is None else self._work if order[0] == _HIRE else self._converse
             # One that waits must have room for what comes with an offer: two descriptors.
             live(life, given, self._handler.target, None if order is None else self._limits)
