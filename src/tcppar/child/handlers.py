@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
         def _finish(self) -> None: ...
 
-    Begin = Callable[[_socket.socket, str, str, Ends], Conversing]
+    Begin = Callable[[int, int, str, str, Ends], Conversing]
 
 LATE = {"socket": "tcppar.child.client_socket", "log": "tcppar.child.connection_log"}
 """What of a connection needs a module that most handlers have no use for."""
@@ -47,8 +47,8 @@ class Kind:
     """What a handler can be.
 
     Args:
-        prepare: loads what this kind needs, and returns how to begin: a function of the socket, the connection's id,
-            the service's name and the addresses, whose result is passed on to `run`.
+        prepare: loads what this kind needs, and returns how to begin: a function of the connection's family and
+            descriptor, its id, the service's name and the addresses, whose result is passed on to `run`.
         run: runs the handler, its first argument, to its end; what it returns.
         rehearsed: makes a handler of this kind that answers one byte, in the way of the one it is given. It also uses
             what of the connection (LATE) is mentioned in the handler's code.
@@ -133,9 +133,7 @@ class Handler:
 
     def _converse(self, called: Any, descriptor: int, connection_id: str, service: str, endpoints: Ends) -> int:
         """As `converse`, for any handler of this kind."""
-        # With its kind given, the socket object asks the system for nothing.
-        sock = _socket.socket(_FAMILIES[endpoints.family], _socket.SOCK_STREAM, 0, descriptor)
-        conversing = self._begin(sock, connection_id, service, endpoints)
+        conversing = self._begin(_FAMILIES[endpoints.family], descriptor, connection_id, service, endpoints)
         code = self._run(called, conversing, connection_id, endpoints)
         leave_if_copy(code)
         conversing._finish()
@@ -178,8 +176,11 @@ def _exit_code(leaving: SystemExit) -> int:
 def _prepare_function() -> Begin:
     from tcppar.child.connection import Connection
 
-    return lambda sock, connection_id, service, endpoints: Connection(
-        sock, id=connection_id, service=service, endpoints=endpoints
+    return lambda family, descriptor, connection_id, service, endpoints: Connection(
+        _socket.socket(family, _socket.SOCK_STREAM, 0, descriptor),
+        id=connection_id,
+        service=service,
+        endpoints=endpoints,
     )
 
 
@@ -205,8 +206,11 @@ def _use(conn: Conversation, mentions: frozenset[str]) -> None:
 def _prepare_coroutine() -> Begin:
     from tcppar.child.async_connection import AsyncConnection  # only for those who need asyncio: it is large
 
-    return lambda sock, connection_id, service, endpoints: AsyncConnection(
-        sock, id=connection_id, service=service, endpoints=endpoints
+    return lambda family, descriptor, connection_id, service, endpoints: AsyncConnection(
+        _socket.socket(family, _socket.SOCK_STREAM, 0, descriptor),
+        id=connection_id,
+        service=service,
+        endpoints=endpoints,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import sys
 
 from tcppar.child.conversation import finish
@@ -9,7 +10,6 @@ from tcppar.child.own_path import own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import _socket
     import socket as sockets
     from collections.abc import Callable
     from typing import Any
@@ -24,6 +24,8 @@ OF_ADDRESS = ("server_name", "server_port")
 class Request:
     """What socketserver's protocol has of a connection: the socket and the client's address."""
 
+    __slots__ = ("endpoints", "socket")
+
     def __init__(self, sock: sockets.socket, endpoints: Ends) -> None:
         self.socket = sock
         self.endpoints = endpoints
@@ -36,12 +38,12 @@ class Request:
         finish(self.socket)
 
 
-def prepare() -> Callable[[_socket.socket, str, str, Ends], Request]:
+def prepare() -> Callable[[int, int, str, str, Ends], Request]:
     """How a request begins."""
     kind: Any = own("tcppar.child.client_socket").ClientSocket
 
-    def begin(sock: _socket.socket, connection_id: str, service: str, endpoints: Ends) -> Request:
-        return Request(kind(sock.family, sock.type, sock.proto, sock.detach()), endpoints)
+    def begin(family: int, descriptor: int, connection_id: str, service: str, endpoints: Ends) -> Request:
+        return Request(kind(family, _socket.SOCK_STREAM, 0, descriptor), endpoints)
 
     return begin
 
