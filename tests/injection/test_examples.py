@@ -113,3 +113,31 @@ def test_who_was_served_is_not_served_again(fault: str, kind: str, tmp_path: Pat
             assert read_all(another) == b"once\n"
         server.wait_for_event("end", 2)
         assert_stops(server, keep=False)
+
+
+def test_workers_of_whom_it_could_not_be_asked_what_they_have_read(tmp_path: Path) -> None:
+    """It was the end of the server."""
+    handler = f"{HANDLERS}/waiting.py:handle"
+    with started(["--handler", handler, "--mode", "pool", "--workers", "2"]) as server:
+        options = ["-e", "trace=poll,ioctl", "-e", "inject=poll,ioctl:error=ENOMEM:when=1..6"]
+        with traced([server.pid], options, tmp_path / "calls", beyond_exec=True), server.connect() as client:
+            read_line(client)
+            wait_until(lambda: "ENOMEM" in (tmp_path / "calls").read_text())
+            assert answers(client)
+        assert_stops(server, keep=False)
+
+
+# Which of its calls looks at the listener, depends on what stands before it.
+@pytest.mark.parametrize("number", range(6, 11))
+def test_a_listener_that_could_not_be_looked_at_is_not_given_up(number: int, tmp_path: Path) -> None:
+    """In a takeover, what memory was short for counted as closed: the server came back with another port."""
+    with started([*SAYS_PID]) as server, server.connect() as client:
+        read_line(client)
+        with traced(
+            [server.pid], Fault("newfstatat", number, errno.ENOMEM).options, tmp_path / "calls", beyond_exec=True
+        ):
+            server.signal(signal.SIGUSR2)
+            wait_until(lambda: bool(server.events("upgraded") or server.events("upgrade-failed")))
+        assert_goes_on(server, client, keep=False)
+        client.close()
+        assert_stops(server, keep=False)

@@ -4,6 +4,7 @@ They are written by one version and read by another, after an upgrade: names are
 newer version adds has its default where it is missing. What cannot be read so needs another VERSION.
 """
 
+import errno
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -40,10 +41,16 @@ class OpenSocket(Struct, frozen=True):
 
 
 def inode_of(descriptor: int) -> int:
-    """What tells an open file from others; 0 if the descriptor is not open."""
+    """What tells an open file from others; 0 if the descriptor is not open.
+
+    Raises:
+        OSError: memory is short, and nobody can know.
+    """
     try:
         return os.fstat(descriptor).st_ino
-    except OSError:
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise  # what counts as closed would be lost
         return 0
 
 

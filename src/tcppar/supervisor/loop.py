@@ -51,6 +51,8 @@ CAUGHT = (
 IGNORED = (Signals.SIGVTALRM, Signals.SIGPIPE, Signals.SIGIO, Signals.SIGTTOU)
 
 _LAST_SECONDS = 2.0
+# When the books could not be kept, the loop comes round again this soon.
+_BOOKS_PAUSE = 0.05
 # How long a slow reader of the log may hold up an upgrade, during which nobody is served.
 _LAST_MOMENT = 0.1
 
@@ -344,7 +346,12 @@ class Supervisor:
         """Note for a next supervisor what this pass has changed. What was said stays to be read until that is done."""
         # A start that was refused leaves nothing to go on from: there, too, its end is the keeper's.
         if ledger.stale and self._phase is not Phase.STARTING and self._start_refused is None:
-            self._save(ledger)
+            try:
+                self._save(ledger)
+            except OSError as error:
+                self._core.fault(("books",), "keep the books", error.errno or 0, "tried again until it succeeds")
+                self._core.timers.at(self._core.later(_BOOKS_PAUSE), lambda: None)
+                return
         self._core.settle()
 
     def _save(self, ledger: Ledger) -> None:

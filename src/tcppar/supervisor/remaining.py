@@ -106,4 +106,8 @@ def remaining_of(connection: "Connection", copy: int, core: "Core") -> Remaining
     """
     holder = connection.holder
     is_workers = holder is not None and holder.serves_as == connection.pid != 0
-    return Remaining(core, 0 if is_workers else connection.pid, inode_of(copy), connection.log)
+    try:
+        inode = inode_of(copy)
+    except OSError:
+        inode = 0  # memory is short: then nobody is found who has it
+    return Remaining(core, 0 if is_workers else connection.pid, inode, connection.log)

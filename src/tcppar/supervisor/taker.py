@@ -392,8 +392,12 @@ class Taker:
         return self.state is not TakerState.LOST
 
     def has_read(self) -> bool:
-        """Whether it has read all that it was sent, and lives (Linux alone)."""
-        return self._channel.all_read() and not self._channel.is_hung_up()
+        """Whether it has read all that it was sent, and lives (Linux alone). If memory is too short to find out, it
+        counts as not known yet."""
+        try:
+            return self._channel.all_read() and not self._channel.is_hung_up()
+        except OSError:
+            return False
 
     def lose_channel(self, *, unread: bool = True) -> None:
         """Its end of the channel is closed: it ends, or has ended.
