@@ -591,6 +591,8 @@ def test_the_same_interface_by_name_and_by_number_is_the_same(tmp_path: Path) ->
         [":0", "127.0.0.1:0", "0.0.0.0:0"],
         ["inherited:web", "inherited:mail"],
         ["unix:/run/a/web", "unix:/run/b/web"],
+        ["unix:@web", "unix:./@web"],
+        ["unix:@a/web", "unix:@a/../a/web"],
     ],
     ids=" ".join,
 )

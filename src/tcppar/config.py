@@ -14,8 +14,8 @@ from tcppar import feasibility, import_path, programs, unknown_settings
 from tcppar.child import contract
 from tcppar.conversion import convert
 from tcppar.errors import LONGEST_SHOWN, ConfigurationError, shown
-from tcppar.net import overlap
-from tcppar.net.address import Address
+from tcppar.net import places
+from tcppar.net.opening import ListenerOptions
 from tcppar.net.unix_sockets import AS_MADE, Rights
 from tcppar.quantities import UNLIMITED, Text
 from tcppar.records import ChildPlan, HandlerPlan, Identity, StderrMode, ThreadsAtFork
@@ -76,9 +76,8 @@ def from_trees(trees: Mapping[str, Mapping[str, Any]], together: str) -> Config:
         mistakes.append(f"{together}: no service: expected at least one table [service.NAME]")
     mistakes.extend(
         f"{joined.place_of[f'service.{name}']}: service.{name}.listen: {mistake}"
-        for name, mistake in overlap.between(
-            {name: _as_taken(service.settings) for name, service in joined.services.items()},
-            {name: service.settings.bind_to_device or "" for name, service in joined.services.items()},
+        for name, mistake in places.mistakes(
+            {name: (one.settings.listen, listener_options(one)) for name, one in joined.services.items()}
         )
     )
     config = Config(ServerSettings(**joined.server), joined.services)
@@ -192,12 +191,6 @@ def _identity(settings: ServiceSettings, prefix: str, mistakes: list[str]) -> Id
     return Identity(account.pw_name, account.pw_uid, gid, tuple(groups), account.pw_dir, account.pw_shell)
 
 
-def _as_taken(settings: ServiceSettings) -> list[Address]:
-    """The addresses, as others may not have them: one of IPv6 that takes both families is as a bare port."""
-    dual = not settings.ipv6_only
-    return [Address(f":{one.port}") if dual and one.host == "::" and one.port else one for one in settings.listen]
-
-
 def _socket_rights(settings: ServiceSettings, prefix: str, mistakes: list[str]) -> Rights:
     uid = gid = None
     if settings.socket_user is not None:
@@ -233,6 +226,20 @@ def _entry(text: str, by_name: Callable[[str], _Entry], by_number: Callable[[int
         return by_number(int(text)) if text.isascii() and text.isdigit() else by_name(text)
     except (KeyError, ValueError, OverflowError):
         return None
+
+
+def listener_options(config: ServiceConfig) -> ListenerOptions:
+    """What the listeners of a service are opened with."""
+    settings = config.settings
+    return ListenerOptions(
+        settings.backlog,
+        keepalive=settings.keepalive,
+        nodelay=settings.nodelay,
+        ipv6_only=settings.ipv6_only,
+        free_bind=settings.free_bind,
+        device=settings.bind_to_device or "",
+        rights=config.socket_rights,
+    )
 
 
 def child_plan(

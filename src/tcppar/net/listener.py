@@ -199,6 +199,17 @@ class Listener:
         """Whether nothing is there any more."""
         return unix_sockets.is_gone(self._host)
 
+    def call(self, address: Address) -> bool:
+        """Name a Unix socket by another path to its file: the former one may soon lead nowhere.
+
+        Returns:
+            Whether it had another name.
+        """
+        if self.inherited or not self._in_a_file or address == self.address:
+            return False
+        self.address, self._host = address, address.path
+        return True
+
     def _renewed(self, sock: socket.socket) -> "Listener":
         # New clients may be queued already: nothing that can fail comes between.
         return Listener(sock, self.address, self._features, name=(self._host, self._port))

@@ -5,6 +5,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from tcppar.events import ListenerClosed, ListenerReset
+from tcppar.net.address import Address
 from tcppar.net.listener import Accepted, Listener
 from tcppar.net.opening import ListenerOptions
 from tcppar.policy import faults
@@ -122,6 +123,11 @@ class Acceptor:
                 self._core.fault(("options", self._place), "reload", error.errno or 0, told, owner.name)
             if not self.listener.is_in_order(options):
                 self.reset("its file is gone, or is to have other rights")
+
+    def call(self, address: Address) -> None:
+        """A reload: name it as the configuration does now, which may lead to the same file by another path."""
+        if self.listener.call(address):
+            self.announced = False
 
     def tolerate(self, strikes: int) -> None:
         """Change how many strikes in a row are tolerated."""

@@ -5,25 +5,25 @@ children change, a first spawner is started. When all are ready, everything is s
 refused before that, what was prepared is taken back, and what runs has not noticed.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tcppar.config import Config, ServiceConfig, child_plan
+from tcppar.config import Config, ServiceConfig, child_plan, listener_options
 from tcppar.errors import SystemRefused
 from tcppar.net import places
 from tcppar.net.listener import Listener, open_among, open_listeners
 from tcppar.net.opening import ListenerOptions
-from tcppar.net.places import Place
+from tcppar.net.places import Place, Taken
 from tcppar.policy import faults
 from tcppar.policy.timers import Timer
 from tcppar.records import HandlerMode, Refused
 from tcppar.supervisor.acceptor import Acceptor, Phase
 from tcppar.supervisor.neighbours import Newcomer
 from tcppar.supervisor.pool import Pool
-from tcppar.supervisor.service import Service, options_of
+from tcppar.supervisor.service import Service
 from tcppar.supervisor.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Rollout:
         self._services: dict[str, Service] = {}
         self._pools: dict[str, Pool] = {}
         self._wanted = {
-            name: places.wanted(service.settings.listen, options_of(service), name)
+            name: places.wanted(service.settings.listen, listener_options(service), name)
             for name, service in config.services.items()
         }
         self._listeners: dict[Place, list[Listener]] = {}
@@ -115,12 +115,12 @@ class Rollout:
         serving = self._serving()
         for place in self._wanted[config.name]:
             if place not in serving:
-                self._listeners[place] = self._open(place, options_of(config))
+                self._listeners[place] = self._open(place, listener_options(config))
 
     def _open(self, place: Place, options: ListenerOptions) -> list[Listener]:
         features = self._core.features
         options = replace(options, ipv6_only=not place.both_families)
-        neighbours = list(self._overlapping(place))
+        neighbours = self._overlapping(place)
         if not neighbours:
             return open_listeners(place.address, options, features)
         # They will be closed if this is put in force: no configuration has two that overlap.
@@ -133,12 +133,14 @@ class Rollout:
         self._newcomers[place] = Newcomer(opened, options, neighbours)
         return [opened]
 
-    def _overlapping(self, place: Place) -> Iterator[Acceptor]:
-        for service in self._running.values():
+    def _overlapping(self, place: Place) -> list[Acceptor]:
+        """Those that are open at the same port; nothing else can be bound twice."""
+        taken = Taken[Acceptor]()
+        for service in self._running.values() if place.address.port else ():
             for acceptor in service.acceptors:
-                is_open = acceptor.phase in (Phase.SERVING, Phase.EMPTYING)
-                if is_open and places.of(acceptor.listener, service.name).overlaps(place):
-                    yield acceptor
+                if acceptor.phase in (Phase.SERVING, Phase.EMPTYING):
+                    taken.enter(places.of(acceptor.listener, service.name), acceptor)
+        return list(dict.fromkeys(taken.overlapping(place)))
 
     def _serving(self) -> dict[Place, list[Acceptor]]:
         found: dict[Place, list[Acceptor]] = {}
@@ -256,8 +258,9 @@ class Rollout:
 
     def _give(self, service: Service, place: Place, present: list[Acceptor]) -> None:
         """Let a service have the listeners of an address: those that are open already are not touched."""
-        options = options_of(service.config)
+        options = listener_options(service.config)
         for acceptor in present:
+            acceptor.call(place.address)
             acceptor.move_to(service, options)
         for listener in self._listeners.get(place, []):
             strikes = service.config.settings.strikes

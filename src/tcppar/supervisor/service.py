@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from tcppar.config import ServiceConfig
+from tcppar.config import ServiceConfig, listener_options
 from tcppar.net.listener import Accepted
 from tcppar.net.opening import ListenerOptions
 from tcppar.policy import admission, faults
@@ -123,7 +123,7 @@ class Service:
     @property
     def listener_options(self) -> ListenerOptions:
         """What its listeners are opened with."""
-        return options_of(self._config)
+        return listener_options(self._config)
 
     # Accepting.
 
@@ -418,17 +418,3 @@ class Service:
         """Let the spawners go; only when finished."""
         if self._pool is not None:
             self._pool.retire()
-
-
-def options_of(config: ServiceConfig) -> ListenerOptions:
-    """What the listeners of a service are opened with."""
-    settings = config.settings
-    return ListenerOptions(
-        settings.backlog,
-        keepalive=settings.keepalive,
-        nodelay=settings.nodelay,
-        ipv6_only=settings.ipv6_only,
-        free_bind=settings.free_bind,
-        device=settings.bind_to_device or "",
-        rights=config.socket_rights,
-    )

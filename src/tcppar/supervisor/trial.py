@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import msgspec
 from msgspec.structs import replace
 
-from tcppar.config import ServiceConfig, child_plan
+from tcppar.config import ServiceConfig, child_plan, listener_options
 from tcppar.net import calls, opening, platform
 from tcppar.net import channel as channels
 from tcppar.net.channel import Channel, ChannelClosed
@@ -18,7 +18,6 @@ from tcppar.policy import outcome
 from tcppar.records import ChildPlan, Refused, Report
 from tcppar.supervisor import spawner_process
 from tcppar.supervisor.early_end import early_end
-from tcppar.supervisor.service import options_of
 
 _PATIENCE = 30.0
 
@@ -30,7 +29,7 @@ def refusals(config: ServiceConfig) -> Iterator[str]:
         OSError: no process can be made.
     """
     for address in config.settings.listen:
-        if (reason := opening.refusal(address, options_of(config))) is not None:
+        if (reason := opening.refusal(address, listener_options(config))) is not None:
             yield f"cannot listen on {address}: {reason}"
     if (reason := _refusal(config)) is not None:
         yield reason
