@@ -14,7 +14,9 @@ PORTS = st.integers(0, 65535)
 
 def stands_for_itself(text: str) -> bool:
     ip = ipaddress.ip_address(text)
-    return not (ip.is_multicast or (ip.version == 6 and (ip.is_link_local or ip.ipv4_mapped)))
+    return not (
+        ip.is_multicast or text == "255.255.255.255" or (ip.version == 6 and (ip.is_link_local or ip.ipv4_mapped))
+    )
 
 
 IPV4 = st.ip_addresses(v=4).map(str).filter(stands_for_itself)
@@ -23,9 +25,11 @@ TEXTS = st.one_of(
     st.builds("{}:{}".format, IPV4, PORTS),
     st.builds("[{}]:{}".format, IPV6, PORTS),
     st.builds("{}{}".format, st.sampled_from(["", ":", "*:"]), PORTS),
-    st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=26).map("unix:{}".format),
+    st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=26)
+    .filter(lambda path: not path.endswith("/"))
+    .map("unix:{}".format),
     st.just("inherited"),
-    st.text().map("inherited:{}".format),
+    st.text(st.characters(exclude_characters=":"), min_size=1).map("inherited:{}".format),
 )
 
 
@@ -71,7 +75,7 @@ def test_a_unix_socket_has_a_path(text: str, path: str) -> None:
     assert parts(Address(text)) == ("", 0, path, False, "")
 
 
-@pytest.mark.parametrize(("text", "name"), [("inherited", ""), ("inherited:", ""), ("inherited:web:1", "web:1")])
+@pytest.mark.parametrize(("text", "name"), [("inherited", ""), ("inherited:web", "web"), ("inherited:a b", "a b")])
 def test_an_inherited_listener_may_have_a_name(text: str, name: str) -> None:
     assert parts(Address(text)) == ("", 0, "", True, name)
 
@@ -118,6 +122,12 @@ def test_ways_to_write_one_address_are_one_address(text: str, same: str) -> None
         ("224.0.0.1:80", "is a multicast address, to which nobody can connect"),
         ("[ff02::1]:80", "is a multicast address, to which nobody can connect"),
         ("[::ffff:224.0.0.1]:80", "is a multicast address, to which nobody can connect"),
+        ("[ff02::1%lo]:80", "is a multicast address, to which nobody can connect"),
+        ("255.255.255.255:80", "is a broadcast address, to which nobody can connect"),
+        ("[::ffff:255.255.255.255]:80", "is a broadcast address, to which nobody can connect"),
+        ("inherited:", "expected a name without colons; `inherited` alone takes all listeners"),
+        ("inherited:web:1", "expected a name without colons"),
+        ("unix:/run/", "ends with a slash: expected the path of a file"),
         ("unix:", "has no path"),
         ("unix:/run/a\0b", "expected"),
         ("unix:/" + 107 * "a", "expected a path of at most 107 bytes"),

@@ -16,7 +16,7 @@ from tcppar.conversion import convert
 from tcppar.errors import LONGEST_SHOWN, ConfigurationError, shown
 from tcppar.net import places
 from tcppar.net.opening import ListenerOptions
-from tcppar.net.unix_sockets import AS_MADE, Rights
+from tcppar.net.socket_rights import AS_MADE, Rights
 from tcppar.quantities import UNLIMITED, Text
 from tcppar.records import ChildPlan, HandlerPlan, Identity, StderrMode, ThreadsAtFork
 from tcppar.settings import ServerSettings, ServiceSettings

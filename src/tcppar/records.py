@@ -125,7 +125,7 @@ class ChildPlan(Struct, frozen=True):
         id_prefix: what stands before the number in connection ids of this server's run.
         program: the file to run, as the system has its name: the spawner's choice of `programs`.
         programs: files that it may be, in the order in which they are tried; absolute.
-        tries_program: whether the spawner refuses to begin if the program cannot be run.
+        tries_program: whether the spawner refuses to begin if the program cannot be run, or no control file be written.
         command: what the program is called (argv[0]) and its arguments, placeholders not yet filled in.
         environment: the environment of every child, before the connection's own names are added.
         descriptors: which descriptors are the connection.

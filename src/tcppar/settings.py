@@ -306,7 +306,8 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         str | None,
         Meta(
             description="The text of a file to write for each connection, with the same placeholders as `command`. "
-            "`{ctl}` is its path. Only the child's user can read it, and it is removed when the child ends."
+            "`{ctl}` is its path, below TMPDIR (or /tmp), which `user` must be able to reach. Only the child's user "
+            "can read it. It is removed when the child ends."
         ),
     ] = None
     keepalive: Annotated[bool, Meta(description="SO_KEEPALIVE: let the system detect clients that have vanished.")] = (

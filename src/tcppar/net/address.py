@@ -15,6 +15,8 @@ _OF_IPV6 = re.compile(r"[0-9A-Fa-f:.\[\]]+(?:%.*)?")
 _LONGEST_PATH = 107
 # An abstract name has a NUL before it, and none behind it.
 _LONGEST_NAME = len("@") + 107
+# To all on this network (RFC 919, section 7). Those of other networks only the system knows.
+_BROADCAST = ipaddress.IPv4Address("255.255.255.255")
 
 
 class Address(str):
@@ -52,11 +54,16 @@ class Address(str):
                 raise ValueError(f"{text!r} has a NUL in it; {EXPECTED}")
             if path == "@":
                 raise ValueError(f"{text!r} has no name; {EXPECTED}")
+            if path.endswith("/") and not path.startswith("@"):
+                raise ValueError(f"{text!r} ends with a slash: expected the path of a file")
             if len(os.fsencode(path)) > (_LONGEST_NAME if path.startswith("@") else _LONGEST_PATH):
                 raise ValueError(f"{text!r} is too long: expected a path of at most {_LONGEST_PATH} bytes")
             canonical = text
         elif text == "inherited" or text.startswith("inherited:"):
             inherited, name = True, text.partition(":")[2]
+            if ":" in name or text == "inherited:":
+                # LISTEN_FDNAMES has a colon between names (sd_listen_fds(3)).
+                raise ValueError(f"{text!r}: expected a name without colons; `inherited` alone takes all listeners")
             canonical = text
         else:
             host, port = _host_and_port(text)
@@ -90,14 +97,16 @@ def _host_and_port(text: str) -> tuple[str, int]:
 
 def _canonical(ip: ipaddress.IPv4Address | ipaddress.IPv6Address, text: str) -> str:
     """An address that the system would not listen on is refused here, for it says no more than EINVAL."""
+    meant = getattr(ip, "ipv4_mapped", None) or ip
+    if meant.is_multicast or meant == _BROADCAST:
+        kind = "multicast" if meant.is_multicast else "broadcast"
+        raise ValueError(f"{text!r}: {ip} is a {kind} address, to which nobody can connect")
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.is_link_local and ip.scope_id is None:
             raise ValueError(f"{text!r}: a link-local address needs an interface, as in [{ip}%eth0]")
         if ip.scope_id is not None and not ip.is_link_local:
             raise ValueError(f"{text!r}: only a link-local address (fe80::/10) can have an interface (%)")
         ip = ip.ipv4_mapped or ip  # its clients are IPv4's, and shown as such
-    if ip.is_multicast:
-        raise ValueError(f"{text!r}: {ip} is a multicast address, to which nobody can connect")
     return str(ip)
 
 

@@ -14,7 +14,11 @@ _ONLY_FOLDERS = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_LINKS = 40  # path_resolution(7)
 
 
-class UnsafePath(OSError):
+class Explained(OSError):
+    """What the system refuses, with a text that says more than its own."""
+
+
+class UnsafePath(Explained):
     """Somebody who is not trusted could lead a path elsewhere."""
 
 

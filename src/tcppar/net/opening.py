@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 from tcppar.errors import SystemRefused
 from tcppar.net import unix_sockets
 from tcppar.net.address import Address, split_zone
-from tcppar.net.folders import UnsafePath
+from tcppar.net.folders import Explained
 from tcppar.net.platform import FREE_BIND
-from tcppar.net.unix_sockets import AS_MADE, NoSocket, Rights
+from tcppar.net.socket_rights import AS_MADE, Rights
+from tcppar.net.unix_sockets import NoSocket
 from tcppar.policy import faults
 from tcppar.policy.faults import Remedy
 
 _NUMBER = re.compile(r"[0-9]{1,6}")
-_LOWEST_FREE_PORT = 1024
+_ANY_PORT = 9
 _FIRST_INHERITED = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 
 
@@ -104,10 +105,27 @@ def _bound_tcp(host: str, port: int, options: ListenerOptions, *, shared: bool =
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(_name(host, port))
+        _refuse_broadcast(host)
     except OSError:
         sock.close()
         raise
     return sock
+
+
+def _refuse_broadcast(host: str) -> None:
+    """The system binds and listens there, but no client can connect. Which addresses these are depends on the masks of
+    the interfaces; connect(2) says EACCES of a datagram socket that is not meant for them (ip(7)).
+    """
+    if ":" in host or host == "0.0.0.0":
+        return
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host, _ANY_PORT))
+        except PermissionError:
+            told = "it is a broadcast address, to which nobody can connect"
+            raise Explained(errno.EADDRNOTAVAIL, told) from None
+        except OSError:
+            pass  # of an address that comes later nothing is known
 
 
 def bind_shared(address: Address, options: ListenerOptions) -> socket.socket:
@@ -155,15 +173,24 @@ def refusal(address: Address, options: ListenerOptions) -> str | None:
     """
     try:
         if address.path:
-            unix_sockets.refuse_if_unusable(address.path)
+            unix_sockets.refuse_if_unusable(address.path, options.rights)
         elif not address.inherited:
             # A port that needs a right is tried itself; with another one, somebody who begins there just now could be
             # disturbed.
-            port = address.port if address.port < _LOWEST_FREE_PORT else 0
+            port = address.port if address.port < _lowest_free_port() else 0
             _bound_tcp(address.host or "0.0.0.0", port, options).close()
     except OSError as error:
         return None if error.errno == errno.EADDRINUSE else _reason(error, address, options)
     return None
+
+
+def _lowest_free_port() -> int:
+    """The first port that needs no right (ip_unprivileged_port_start, ip(7))."""
+    try:
+        with open("/proc/sys/net/ipv4/ip_unprivileged_port_start") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 1024
 
 
 def has_ipv6() -> bool:
@@ -184,13 +211,13 @@ def _reason(error: OSError, address: Address, options: ListenerOptions) -> str:
     reason = faults.name(error.errno or 0)
     if isinstance(error, NoSocket):
         return str(error.strerror)
-    if isinstance(error, UnsafePath):
+    if isinstance(error, Explained):
         return f"{reason}: {error.strerror}"
     if error.errno == errno.EADDRINUSE:
         holders = ["another server"] if address.path else _holders(address)
         return f"{reason}{': ' + ', '.join(holders) + ' listens there' if holders else ''}"
-    if error.errno == errno.EACCES and 0 < address.port < _LOWEST_FREE_PORT:
-        return f"{reason}: ports below 1024 need root or CAP_NET_BIND_SERVICE"
+    if error.errno == errno.EACCES and 0 < address.port < (lowest := _lowest_free_port()):
+        return f"{reason}: ports below {lowest} need root or CAP_NET_BIND_SERVICE"
     if error.errno == errno.ENODEV:
         return f"{reason}: no interface of this machine is called {options.device or address.host.partition('%')[2]}"
     if error.errno == errno.EADDRNOTAVAIL:

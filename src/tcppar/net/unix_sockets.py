@@ -15,11 +15,10 @@ import os
 import socket
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 
-from msgspec import Struct
-
-from tcppar.net.folders import as_root, folder_of, inside, is_safe, private_in
+from tcppar.net.folders import Explained, as_root, folder_of, inside, is_safe, private_in
+from tcppar.net.socket_rights import AS_MADE, Rights
 
 Identity = tuple[int, int]
 """Device and inode. Those of a socket are no other file's as long as it is open, for it keeps them."""
@@ -30,35 +29,6 @@ _KINDS = {
     stat.S_IFLNK: "a symbolic link",
     stat.S_IFIFO: "a pipe",
 }
-_NOT_CHANGED = -1  # chown(2)
-
-
-class Rights(Struct, frozen=True):
-    """Who may connect to a socket in the file system.
-
-    Attributes:
-        mode: of its file; None for what the umask leaves. To connect takes the right to write.
-        uid, gid: to whom it belongs; -1 for what the system makes of it.
-    """
-
-    mode: int | None = None
-    uid: int = _NOT_CHANGED
-    gid: int = _NOT_CHANGED
-
-    def completed_by(self, found: os.stat_result) -> "Rights":
-        """These, and of a file whatever they leave open."""
-        return Rights(
-            stat.S_IMODE(found.st_mode) if self.mode is None else self.mode,
-            found.st_uid if self.uid == _NOT_CHANGED else self.uid,
-            found.st_gid if self.gid == _NOT_CHANGED else self.gid,
-        )
-
-    def are_of(self, found: os.stat_result) -> bool:
-        """Whether a file has them."""
-        return self.completed_by(found) == AS_MADE.completed_by(found)
-
-
-AS_MADE = Rights()
 
 
 class NoSocket(OSError):
@@ -94,26 +64,61 @@ def bind(path: str, backlog: int, rights: Rights) -> socket.socket:
             return sock
 
 
-def refuse_if_unusable(path: str) -> None:
-    """See whether a socket could be made.
+def refuse_if_unusable(path: str, rights: Rights) -> None:
+    """See whether a socket could be made, by making one beside its place, where nobody looks for it. Who listens there
+    now is not asked: it would be a client to him.
 
     Raises:
-        OSError: as open(2) of its folder; EACCES if nothing may be made there.
+        OSError: as bind(2) and chown(2).
         NoSocket: another kind of file is there.
         UnsafePath: see `folder_of`.
     """
     if is_abstract(path):
+        _listening(f"\0tcppar-{os.urandom(8).hex()}", 1).close()
         return
     with folder_of(path) as (folder, name):
         if (found := _look(folder, name)) is not None:
             _refuse_other_than_socket(found)
-        if not os.access(".", os.W_OK | os.X_OK, dir_fd=folder):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            _refuse_if_it_stays(folder, name, found)
+        with nullcontext(folder) if is_safe(folder) else private_in(folder) as place:
+            _try(place, path, rights)
+
+
+def _try(folder: int, path: str, rights: Rights) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        made = _bind_by_another_name(sock, folder, path, rights)
+        try:
+            _give(folder, made, rights)
+        finally:
+            os.unlink(made, dir_fd=folder)
+
+
+def _refuse_if_it_stays(folder: int, name: str, found: os.stat_result) -> None:
+    """Refuse a file that we may not remove. The system says so when it is asked to put it in the place of a directory,
+    which no file can have: rename(2) then says EISDIR to whoever may remove the file.
+    """
+    with private_in(folder) as private:
+        os.mkdir("taken", dir_fd=private)
+        try:
+            os.rename(name, "taken", src_dir_fd=folder, dst_dir_fd=private)
+        except PermissionError as error:
+            raise _not_removed(error, found) from None
+        except (IsADirectoryError, FileNotFoundError):
+            pass
+        finally:
+            os.rmdir("taken", dir_fd=private)
 
 
 def _remove_if_dead(folder: int, name: str, found: os.stat_result) -> None:
     _refuse_if_not_dead(folder, name, found)
-    os.unlink(name, dir_fd=folder)
+    try:
+        os.unlink(name, dir_fd=folder)
+    except PermissionError as error:
+        raise _not_removed(error, found) from None
+
+
+def _not_removed(error: OSError, found: os.stat_result) -> Explained:
+    return Explained(error.errno, f"a socket of user {found.st_uid} is there, which this user may not remove")
 
 
 def _refuse_if_not_dead(folder: int, name: str, found: os.stat_result) -> None:
@@ -291,8 +296,12 @@ def _bind(sock: socket.socket, path: str, rights: Rights) -> None:
 
 
 def _give(folder: int, name: str, rights: Rights) -> None:
-    if (rights.uid, rights.gid) != (_NOT_CHANGED, _NOT_CHANGED):
+    if (rights.uid, rights.gid) == (AS_MADE.uid, AS_MADE.gid):
+        return
+    try:
         os.chown(name, rights.uid, rights.gid, dir_fd=folder, follow_symlinks=False)
+    except PermissionError as error:
+        raise Explained(error.errno, "socket_user and socket_group need CAP_CHOWN here") from None
 
 
 def _look(folder: int, name: str) -> os.stat_result | None:

@@ -296,6 +296,8 @@ def _enter(plan: ChildPlan) -> None:
     sandbox.enter(nice=plan.nice, umask=plan.umask, user=user, directory=plan.directory)
     sandbox.try_a_process(leads_session=plan.handler is None or plan.handler.mode is HandlerMode.FORK)
     sandbox.try_limits(plan.rlimits)
+    if plan.tries_program and plan.control_directory is not None:
+        sandbox.try_control_files(plan.control_directory)
 
 
 def _of_handler(

@@ -133,6 +133,25 @@ def _shown(limit: int) -> str:
     return "unlimited" if limit < 0 else str(limit)
 
 
+def try_control_files(folder: str) -> None:
+    """Write a control file and remove it again. Later children may do to the folder what they like.
+
+    Raises:
+        CannotEnter: this user cannot write one there.
+    """
+    from tcppar.child import control_file  # programs' spawners alone have it
+
+    path = control_file.path_of(folder, "trial")
+    try:
+        control_file.write(path, "")
+    except OSError as error:
+        from tcppar.spawner import reach
+
+        where = f"user {reach.own_name()} cannot write to {folder!r}{reach.blocked(path)}"
+        raise CannotEnter(f"control_file: {where}: {error.strerror} (TMPDIR chooses another folder)") from error
+    control_file.remove(path)
+
+
 def default_signals() -> None:
     """Give every signal its default disposition and unblock all: children inherit both.
 

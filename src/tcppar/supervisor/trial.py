@@ -16,7 +16,7 @@ from tcppar.net import channel as channels
 from tcppar.net.channel import Channel, ChannelClosed
 from tcppar.policy import outcome
 from tcppar.records import ChildPlan, Refused, Report
-from tcppar.supervisor import spawner_process
+from tcppar.supervisor import control_folder, spawner_process
 from tcppar.supervisor.early_end import early_end
 
 _PATIENCE = 30.0
@@ -38,12 +38,21 @@ def refusals(config: ServiceConfig) -> Iterator[str]:
 def _refusal(config: ServiceConfig) -> str | None:
     """Why its spawner refuses to begin; None if it is ready.
 
-    What a handler prints while it is loaded is not shown.
-
     Raises:
-        OSError: no process can be made.
+        OSError: no process can be made, or no folder for control files.
     """
     plan = replace(child_plan(config, "trial", os.environ, options_inherited=True), tries_program=True)
+    if plan.control_file is None:
+        return _refusal_of(plan)
+    folder = control_folder.make(config.name, config.identity)
+    try:
+        return _refusal_of(replace(plan, control_directory=folder))
+    finally:
+        control_folder.remove(folder)
+
+
+def _refusal_of(plan: ChildPlan) -> str | None:
+    """What a handler prints while it is loaded is not shown."""
     ours, its = channels.pair()
     with ours, open(os.devnull, "w") as null:
         with its:
