@@ -96,6 +96,33 @@ def test_who_was_in_its_queue_is_served_in_turn(server: Server, file: Path, how:
     assert server.events("refused") == []
 
 
+@pytest.mark.parametrize("how", ["removed", "stopped"])
+def test_whoever_waits_for_its_end_is_counted(server: Server, file: Path, how: str) -> None:
+    address = server.address_of("full")
+    with ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection(address, timeout=PATIENCE)) for _ in range(4)]
+        assert read_line(clients[0]) == "served"
+        end_service(server, file, how)
+        told = server.wait_for(lambda record: record["event"] == "clients-wait" and record["waiting"] == 3)[0]
+        assert (told["connections"], told["gave_up"]) == (1, 0)
+
+
+def test_connections_above_a_limit_that_was_lowered_are_counted_as_open(server: Server, file: Path) -> None:
+    config.write(file, {"full": ONE_AT_A_TIME | {"max_connections": 2}, "other": OTHER})
+    server.signal(signal.SIGHUP)
+    server.wait_for_event("reloaded")
+    address = server.address_of("full")
+    with ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection(address, timeout=PATIENCE)) for _ in range(2)]
+        assert [read_line(client) for client in clients] == ["served"] * 2
+        config.write(file, {"full": ONE_AT_A_TIME, "other": OTHER})
+        server.signal(signal.SIGHUP)
+        server.wait_for_event("reloaded", 2)
+        stack.enter_context(socket.create_connection(address, timeout=PATIENCE))
+        told = server.wait_for_event("clients-wait")[0]
+        assert (told["waiting"], told["connections"]) == (1, 2)
+
+
 def spawned(server: Server) -> int:
     """How many children of it run."""
     # A shell becomes it a moment after it has greeted its client.

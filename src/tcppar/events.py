@@ -84,12 +84,13 @@ class ConnectionStarted(Event, frozen=True, kw_only=True, tag="start"):
 
 
 class ClientsWait(Event, frozen=True, kw_only=True, tag="clients-wait"):
-    """Clients wait in the queue because `max_connections` connections are open. Written every 10 s at most.
+    """Clients wait because `max_connections` connections are open. Written every 10 s at most.
 
-    `waiting` is the length of the queue. For Unix sockets and in the portable profile the system only says that there
-    is somebody, and each listener counts as 1. `gave_up` is how many clients, since the last such record, had reset
-    their connection, or closed it without sending anything, by the time it was their turn. These are served like the
-    others, because some clients only listen, and have an `end` record.
+    `waiting` is the length of the queue. Clients of a service that was removed, or is stopping, have been accepted
+    already; they count too, and not as `connections`, which are open. For Unix sockets and in the portable profile the
+    system only says that there is somebody in the queue, and each listener counts as 1. `gave_up` is how many clients,
+    since the last such record, had reset their connection, or closed it without sending anything, by the time it was
+    their turn. These are served like the others, because some clients only listen, and have an `end` record.
     """
 
     service: str
@@ -104,7 +105,7 @@ class ClientsWait(Event, frozen=True, kw_only=True, tag="clients-wait"):
     def sentence(self) -> str:
         gave_up = f", {self.gave_up} gave up" if self.gave_up else ""
         waiting = "1 client is" if self.waiting == 1 else f"{self.waiting} clients are"
-        return f"{self.service}: {waiting} waiting{gave_up}; {_open(self.connections)}, the limit"
+        return f"{self.service}: {waiting} waiting{gave_up}; the service is full: {_open(self.connections)}"
 
 
 class ConnectionEnded(Event, frozen=True, kw_only=True, tag="end"):

@@ -138,6 +138,11 @@ class Service:
         return self.active >= self._room and self._verdict() is not Verdict.REFUSE
 
     @property
+    def held_back(self) -> int:
+        """How many clients were accepted though there is no room, and wait for the end of another's connection."""
+        return len(self._waiting) if self._full else 0
+
+    @property
     def listeners(self) -> list[int]:
         """Its listeners' descriptors, as far as they are open."""
         return [acceptor.fileno() for acceptor in self.acceptors if acceptor.phase in (Phase.SERVING, Phase.EMPTYING)]

@@ -1,4 +1,4 @@
-"""Telling of clients who wait because their service is full: in the kernel's queue they are in no books of ours."""
+"""Telling of clients who wait because their service is full: who is in the kernel's queue is in no books of ours."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -50,12 +50,18 @@ class WaitingClients:
     def _look(self) -> None:
         service = self._service
         full = service.lets_clients_wait
-        waiting = sum(map(self._waiting_at, service.listeners)) if full else 0
+        # Of a service that was removed, or that is stopping, they were accepted already: see Acceptor.retire.
+        accepted = service.held_back
+        waiting = accepted + sum(map(self._waiting_at, service.listeners)) if full else 0
         if waiting or self._gave_up:
-            event = ClientsWait(
-                service=service.name, waiting=waiting, gave_up=self._gave_up, connections=service.active
+            self._core.log.emit(
+                ClientsWait(
+                    service=service.name,
+                    waiting=waiting,
+                    gave_up=self._gave_up,
+                    connections=service.active - accepted,
+                )
             )
-            self._core.log.emit(event)
             self._told_at = self._core.now
             self._gave_up = 0
         self.on = full
