@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import socket
 import subprocess
 import time
@@ -115,4 +116,28 @@ def test_a_client_that_waited_too_long_is_given_up_and_told(serve: Callable[...,
     (refused,) = server.wait_for_event("refused")
     assert refused["reason"] == "hand_over_timeout"
     assert "EMFILE" in refused["detail"]
+    assert server.exchange(b"again") == b"again"
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """A program that somebody can open for writing: while that lasts, nobody can run it (ETXTBSY, execve(2))."""
+    return Path(shutil.copy(shutil.which("cat") or "/bin/cat", tmp_path / "program"))
+
+
+def test_a_program_that_is_being_written_is_waited_for(serve: Callable[..., Server], written: Path) -> None:
+    server = serve("127.0.0.1:0", "--", written)
+    with written.open("r+b"):
+        clients = [server.connect() for _ in range(CLIENTS)]
+        server.wait_for(lambda record: record["event"] == "fault" and "ETXTBSY" in record["error"])
+    assert_all_are_served(server, clients)
+
+
+def test_but_not_for_ever(serve: Callable[..., Server], written: Path) -> None:
+    server = serve("127.0.0.1:0", "--hand-over-timeout", "200ms", "--", written)
+    with written.open("r+b"), server.connect() as client:
+        assert read_all(client) == b""
+    (refused,) = server.wait_for_event("refused")
+    assert refused["reason"] == "hand_over_timeout"
+    assert "ETXTBSY" in refused["detail"]
     assert server.exchange(b"again") == b"again"

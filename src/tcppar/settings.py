@@ -174,7 +174,7 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Duration,
         Meta(
             description="How long an accepted client may wait while no process can be created for it (because the "
-            "system is short of processes, memory or descriptors) before the server closes the connection."
+            "system is short of processes, memory or descriptors) before the server closes the connection. 0: at once."
         ),
     ] = Duration(60)
     strikes: Annotated[
@@ -195,7 +195,7 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Duration | None,
         Meta(
             description="How long a connection may last. After that its processes get SIGTERM and, after "
-            "kill_timeout, SIGKILL. If unset, there is no limit."
+            "kill_timeout, SIGKILL. If unset, there is no limit. 0 ends each connection as soon as it has its process."
         ),
     ] = None
     idle_timeout: Annotated[
@@ -204,7 +204,7 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             description="How long a connection may be silent in both directions. After that it is ended as by "
             "max_lifetime. Choose a time longer than the program may need for an answer. Other connections do not "
             "count: while FTP transfers a file, its control connection is silent, so leave timeouts to the FTP server, "
-            "or choose a time longer than any transfer. TCP on Linux only. If unset, there is no limit."
+            "or choose a time longer than any transfer. TCP on Linux only. If unset, no limit; 0 is as in max_lifetime."
         ),
     ] = None
     end_when_client_gone: Annotated[
@@ -213,7 +213,7 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             description="How long a program may continue without reading or sending after its client has closed the "
             "connection. After that it is ended as by max_lifetime. A client can also close its sending side and wait "
             "for the answer, so choose a time longer than the program may need for one. TCP on Linux only. If unset, "
-            "there is no limit."
+            "there is no limit; 0 leaves no time."
         ),
     ] = None
     linger: Annotated[
@@ -222,14 +222,14 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             description="For programs that may exit without reading all of their input: how long the client has after "
             "that to receive the rest of the reply, which it could otherwise lose. Other processes of the connection, "
             "such as the copying one that recordio leaves, first have as long to finish. Costs the server one "
-            "descriptor for each connection. If unset, the system may cut off the reply."
+            "descriptor for each connection. If unset, the system may cut off the reply; 0 leaves no time."
         ),
     ] = None
     drain_timeout: Annotated[
-        Duration, Meta(description="How long children have to finish by themselves after a stop, before SIGTERM.")
+        Duration, Meta(description="How long children have to finish after a stop, before SIGTERM. 0: no time.")
     ] = Duration(30)
     kill_timeout: Annotated[
-        Duration, Meta(description="How long a connection's processes have between SIGTERM and SIGKILL.")
+        Duration, Meta(description="How long a connection's processes have between SIGTERM and SIGKILL. 0: no time.")
     ] = Duration(5)
     user: Annotated[
         str | None,

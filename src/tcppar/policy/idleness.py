@@ -88,7 +88,7 @@ class Vigil:
             self._acted_at = now
         gone, idle = self._gone_at(limits, now), self._idle_at(limits)
         self.due_at = min(gone, idle)
-        if gone <= now:
+        if gone <= now and sight.client_gone:
             return EndedBy.CLIENT_GONE
         return EndedBy.IDLE_TIMEOUT if idle <= now else None
 
