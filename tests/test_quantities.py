@@ -113,7 +113,13 @@ def test_a_file_mode_reads_back_as_what_it_is_shown_as(mode: int) -> None:
     assert FileMode(str(FileMode(f"{mode:o}"))) == FileMode(f"0o{mode:o}") == mode
 
 
-@pytest.mark.parametrize("value", ["", "8", "0089", "rwx", "-22", "1777", "7" * 10_000])
+@pytest.mark.parametrize("value", ["1777", "7777", "4755", "01000", "0o2770"])
+def test_a_file_mode_has_no_other_bits_than_rights(value: str) -> None:
+    with pytest.raises(ValueError, match=f"'{value}': expected 0777 at most: setuid, setgid and sticky bits have no"):
+        FileMode(value)
+
+
+@pytest.mark.parametrize("value", ["", "8", "0089", "rwx", "-22", "7" * 10_000])
 def test_what_is_no_file_mode_is_refused_with_an_example_of_one(value: str) -> None:
     with pytest.raises(ValueError, match='is no file mode: expected octal digits, like "0027"'):
         FileMode(value)

@@ -61,10 +61,12 @@ class FileMode(int):
     """
 
     def __new__(cls, value: object) -> Self:
-        if isinstance(value, str) and re.fullmatch(r"(0o)?[0-7]{1,9}", value) and (mode := int(value, 8)) <= 0o777:
-            return super().__new__(cls, mode)
-        quoted = "" if isinstance(value, str) else " in quotes"
-        raise ValueError(f'{value!r} is no file mode: expected octal digits{quoted}, like "0027"')
+        if not isinstance(value, str) or not re.fullmatch(r"(0o)?[0-7]{1,9}", value):
+            quoted = "" if isinstance(value, str) else " in quotes"
+            raise ValueError(f'{value!r} is no file mode: expected octal digits{quoted}, like "0027"')
+        if (mode := int(value, 8)) > 0o777:
+            raise ValueError(f"{value!r}: expected 0777 at most: setuid, setgid and sticky bits have no effect here")
+        return super().__new__(cls, mode)
 
     def __str__(self) -> str:
         return f"{int(self):04o}"
