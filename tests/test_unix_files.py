@@ -15,10 +15,13 @@ from tests.conftest import tool, unavailable
 from tests.support import command, config
 from tests.support.command import Serve
 from tests.support.server import PATIENCE, Server, read_all, wait_until
+from tests.support.succession import upgrade
 
 NOBODY = 65534
 GREETING = ["echo", "served"]
 MODE_0660 = 0o660
+MODE_0640 = 0o640
+MODE_0604 = 0o604
 
 
 @pytest.fixture
@@ -226,6 +229,47 @@ def test_a_reload_changes_the_mode_and_loses_nobody(serve: Serve, path: Path, fi
     reload(server)
     wait_until(lambda: rights(path)[0] == 0o666)
     assert said_by(path) == b"served\n"
+
+
+def test_a_reload_takes_back_what_the_settings_gave(serve: Serve, path: Path, file: Path) -> None:
+    given: dict[str, object] = {"socket_mode": "0604"}
+    if os.geteuid() == 0:
+        given |= {"socket_user": "nobody", "socket_group": str(NOBODY)}
+    service: dict[str, object] = {"listen": [f"unix:{path}"], "command": GREETING}
+    config.write(file, {"one": service})
+    server = serve("-c", file)
+    as_made = rights(path)
+    for setting, value in given.items():
+        config.write(file, {"one": service | {setting: value}})
+        reload(server)
+        wait_until(lambda: rights(path) != as_made)  # a reset waits for the one before it
+        config.write(file, {"one": service})
+        reload(server)
+        wait_until(lambda: rights(path) == as_made)
+    assert said_by(path) == b"served\n"
+
+
+def test_what_others_have_given_it_stays(serve: Serve, path: Path, file: Path) -> None:
+    service: dict[str, object] = {"listen": [f"unix:{path}"], "command": GREETING}
+    config.write(file, {"one": service | {"socket_mode": "0604"}})
+    server = serve("-c", file)
+    config.write(file, {"one": service})
+    reload(server)
+    path.chmod(0o640)
+    for how in (reload, reset, reload):
+        how(server)
+        assert rights(path)[0] == MODE_0640
+
+
+@pytest.mark.parametrize("serve", ["full"], indirect=True)
+def test_after_an_upgrade_it_is_known_what_the_settings_gave(serve: Serve, path: Path, file: Path) -> None:
+    service: dict[str, object] = {"listen": [f"unix:{path}"], "command": GREETING}
+    config.write(file, {"one": service | {"socket_mode": "0604"}})
+    server = serve("-c", file)
+    upgrade(server)
+    config.write(file, {"one": service})
+    reload(server)
+    wait_until(lambda: rights(path)[0] != MODE_0604)
 
 
 def test_what_is_no_socket_is_told_and_left_alone(path: Path) -> None:

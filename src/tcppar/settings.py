@@ -75,14 +75,13 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         FileMode | None,
         Meta(
             description='File mode of `unix:/PATH`, in octal: `"0660"`. Users that can write to the file can connect. '
-            "Unset: 0777 without the bits of the server's umask; a reload or a reset keeps the mode it has."
+            "Unset: 0777 without the bits of the server's umask; if you change it with chmod(1), a reset keeps that."
         ),
     ] = None
     socket_user: Annotated[
         str | None,
         Meta(
-            description="User, by name or number, that owns `unix:/PATH`. Only root can change it. Unset: the server's "
-            "own; a reload or a reset keeps the owner that the socket has."
+            description="User, by name or number, that owns `unix:/PATH`. Only root can change it. Unset: the server's."
         ),
     ] = None
     socket_group: Annotated[

@@ -1,6 +1,7 @@
 """One listener and how clients are accepted from it: strikes, resets, and the end without a loss."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
@@ -65,6 +66,7 @@ class Acceptor:
         self.announced = False
         self.when_closed: list[Callable[[], None]] = []
         self._core = core
+        self._rights = owner.listener_options.rights
         self._strikes = Strikes(strikes)
         self._paused = False
         self._closes_when_empty = False
@@ -121,8 +123,13 @@ class Acceptor:
             except OSError as error:
                 told = "it keeps its present options"
                 self._core.fault(("options", self._place), "reload", error.errno or 0, told, owner.name)
-            if not self.listener.is_in_order(options):
+            if self.listener.is_in_order(self._after_former_rights(options)):
+                self._rights = options.rights
+            else:
                 self.reset("its file is gone, or is to have other rights")
+
+    def _after_former_rights(self, options: ListenerOptions) -> ListenerOptions:
+        return replace(options, rights=options.rights.instead_of(self._rights))
 
     def call(self, address: Address) -> None:
         """A reload: name it as the configuration does now, which may lead to the same file by another path."""
@@ -210,7 +217,7 @@ class Acceptor:
         if self._predecessor is not None:
             self._reset_asked = reason
             return
-        options = self.owner.listener_options
+        options = self._after_former_rights(self.owner.listener_options)
         try:
             beside = self.listener.open_beside(options)
         except OSError as error:
