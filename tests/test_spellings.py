@@ -11,7 +11,8 @@ import pytest
 from tests.conftest import tool
 from tests.support import command, config
 from tests.support.command import Serve
-from tests.support.server import PATIENCE, Record, Server, read_all, wait_until
+from tests.support.server import PATIENCE, read_all, wait_until
+from tests.test_overlapping import reload
 from tests.test_scoped_addresses import LINK_LOCAL, network, only_root
 
 __all__ = ["network"]
@@ -41,12 +42,6 @@ def write(file: Path, spelling: str) -> str:
     address = f"unix:{spelling.format(file.parent)}"
     config.write(file, {"one": {"listen": [address], "command": TELLS}})
     return address
-
-
-def reload(server: Server) -> Record:
-    before = len(server.events("reloaded")) + len(server.events("reload-failed"))
-    server.signal(signal.SIGHUP)
-    return server.wait_for(lambda record: record["event"] in ("reloaded", "reload-failed"), before + 1)[before]
 
 
 def said_by(file: Path) -> str:
@@ -92,6 +87,31 @@ def test_a_path_in_another_folder_is_another(serve: Serve, file: Path) -> None:
     assert reload(server)["event"] == "reloaded"
     assert (file.parent / "other" / "demo.sock").exists()
     wait_until(lambda: not path(file).exists())
+
+
+def test_a_folder_may_have_been_renamed(serve: Serve, file: Path) -> None:
+    write(file, SPELLINGS[0])
+    server = serve("-c", file, cwd=file.parent)
+    (file.parent / "run").rename(file.parent / "renamed")
+    (file.parent / "run").symlink_to("renamed")
+    write(file, "{}/renamed/demo.sock")
+    outcome = reload(server)
+    assert outcome["event"] == "reloaded", outcome
+    assert said_by(file).endswith("/renamed/demo.sock")
+
+
+@pytest.mark.parametrize("listed", [[], ["{}/other"]], ids=["alone", "with another"])
+def test_a_link_may_lead_elsewhere_by_now(serve: Serve, file: Path, listed: list[str]) -> None:
+    (file.parent / "new").mkdir()
+    write(file, SPELLINGS[1])
+    server = serve("-c", file, cwd=file.parent)
+    (file.parent / "link").unlink()
+    (file.parent / "link").symlink_to("new")
+    addresses = [f"unix:{spelling.format(file.parent)}" for spelling in (SPELLINGS[0], *listed)]
+    config.write(file, {"one": {"listen": addresses, "command": TELLS}})
+    outcome = reload(server)
+    assert outcome["event"] == "reloaded", outcome
+    assert said_by(file) == str(path(file))
 
 
 @only_root

@@ -194,6 +194,10 @@ class Listener:
         """Whether it is a Unix socket that we have put in its place, where clients find it by its file."""
         return self._file is not None and not self.inherited
 
+    def is_at(self, path: str) -> bool:
+        """Whether a path leads to its file."""
+        return self.has_file and unix_sockets.identity(path) == self._file
+
     @property
     def has_lost_file(self) -> bool:
         """Whether nothing is there any more."""

@@ -5,7 +5,7 @@ A check, a start and a reload ask here, so that they cannot differ.
 
 import os
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, NamedTuple, TypeVar
 
 from tcppar.net.address import Address, format_endpoint, split_zone
@@ -114,6 +114,17 @@ def of(listener: Listener, service: str) -> Place:
     if address.chosen_by_system or address.path or address.inherited:
         return _apart(address, service)
     return _of_port(Address(str(listener)), both_families=listener.both_families, device=listener.device)
+
+
+def known(place: Place, moved: Mapping[Place, Listener]) -> Place:
+    """That of the listener whose socket is at a path now, with the address of this one; itself if there is none.
+
+    Args:
+        moved: listeners that nobody asks for by their own places.
+    """
+    path = place.address.path
+    found = (other for other, listener in moved.items() if path and listener.is_at(path))
+    return replace(next(found, place), address=place.address)
 
 
 def _of_address(address: Address, options: ListenerOptions, service: str, wildcards: Sequence[str]) -> Iterator[Place]:

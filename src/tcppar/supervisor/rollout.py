@@ -86,10 +86,12 @@ class Rollout:
         self._on_refused = on_refused
         self._services: dict[str, Service] = {}
         self._pools: dict[str, Pool] = {}
-        self._wanted = {
-            name: places.wanted(service.settings.listen, listener_options(service), name)
-            for name, service in config.services.items()
-        }
+        self._wanted = self._as_known_here(
+            {
+                name: places.wanted(service.settings.listen, listener_options(service), name)
+                for name, service in config.services.items()
+            }
+        )
         self._listeners: dict[Place, list[Listener]] = {}
         self._newcomers: dict[Place, Newcomer] = {}
         self._missing: set[str] = set()
@@ -110,6 +112,14 @@ class Rollout:
             return
         self._timer = self._core.timers.at(self._core.later(_PATIENCE), self._lose_patience)
         self._ready_if_complete()
+
+    def _as_known_here(self, wanted: dict[str, list[Place]]) -> dict[str, list[Place]]:
+        """Let a path that leads to a socket of ours be its place, though another path led there when it was opened:
+        its folder was renamed, or a link changed.
+        """
+        asked = {place for those in wanted.values() for place in those}
+        moved = {place: found[0].listener for place, found in self._serving().items() if place not in asked}
+        return {name: [places.known(place, moved) for place in those] for name, those in wanted.items()}
 
     def _open_missing(self, config: ServiceConfig) -> None:
         serving = self._serving()
