@@ -245,7 +245,7 @@ class SimulatedListener:
     def apply(self, options: ListenerOptions) -> None:
         self._kernel.tick()
 
-    def call(self, address: Address) -> bool:
+    def rename(self, address: Address) -> bool:
         return False
 
     def is_in_order(self, options: ListenerOptions) -> bool:

@@ -203,7 +203,7 @@ class Listener:
         """Whether nothing is there any more."""
         return unix_sockets.is_gone(self._host)
 
-    def call(self, address: Address) -> bool:
+    def rename(self, address: Address) -> bool:
         """Name a Unix socket by another path to its file: the former one may soon lead nowhere.
 
         Returns:

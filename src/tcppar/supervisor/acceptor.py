@@ -131,9 +131,9 @@ class Acceptor:
     def _after_former_rights(self, options: ListenerOptions) -> ListenerOptions:
         return replace(options, rights=options.rights.instead_of(self._rights))
 
-    def call(self, address: Address) -> None:
+    def rename(self, address: Address) -> None:
         """A reload: name it as the configuration does now, which may lead to the same file by another path."""
-        if self.listener.call(address):
+        if self.listener.rename(address):
             self.announced = False
 
     def tolerate(self, strikes: int) -> None:

@@ -270,7 +270,7 @@ class Rollout:
         """Let a service have the listeners of an address: those that are open already are not touched."""
         options = listener_options(service.config)
         for acceptor in present:
-            acceptor.call(place.address)
+            acceptor.rename(place.address)
             acceptor.move_to(service, options)
         for listener in self._listeners.get(place, []):
             strikes = service.config.settings.strikes
