@@ -94,9 +94,12 @@ def _try(folder: int, path: str, rights: Rights) -> None:
 
 
 def _refuse_if_it_stays(folder: int, name: str, found: os.stat_result) -> None:
-    """Refuse a file that we may not remove. The system says so when it is asked to put it in the place of a directory,
-    which no file can have: rename(2) then says EISDIR to whoever may remove the file.
+    """Refuse a socket of somebody else's that we may not remove, as in a sticky folder (unlink(2), EPERM). The system
+    says so when it is asked to put it in the place of a directory, which no socket can have: to whoever may remove it,
+    it says EISDIR then (rename(2)).
     """
+    if found.st_uid == os.geteuid() or not os.fstat(folder).st_mode & stat.S_ISVTX:
+        return
     with private_in(folder) as private:
         os.mkdir("taken", dir_fd=private)
         try:
