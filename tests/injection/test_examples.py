@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.injection.outcome import assert_goes_on, assert_stops, supervisor_of
-from tests.injection.stories import STORIES, started, tell
+from tests.injection.outcome import assert_goes_on, assert_refused_in_order, assert_stops, supervisor_of
+from tests.injection.stories import STORIES, begin, started, tell
 from tests.injection.tracing import Fault, traced
 from tests.support.handlers import HANDLERS, answers
 from tests.support.server import read_all, read_line, wait_until
@@ -113,6 +113,34 @@ def test_who_was_served_is_not_served_again(fault: str, kind: str, tmp_path: Pat
             assert read_all(another) == b"once\n"
         server.wait_for_event("end", 2)
         assert_stops(server, keep=False)
+
+
+def test_a_keeper_that_could_not_read_at_once(tmp_path: Path) -> None:
+    """What was swapped out may not be had for a moment: the keeper ended with that, and everybody with it."""
+    with started(["--keep", *SAYS_PID]) as server, server.connect() as client:
+        read_line(client)
+        options = ["-e", "trace=pread64", "-e", "inject=pread64:error=EIO:when=1..2"]
+        with traced([server.pid], options, tmp_path / "calls", beyond_exec=True):
+            os.kill(supervisor_of(server, keep=True), signal.SIGKILL)
+            server.wait_for_event("recovered")
+        assert answers(client)
+        client.close()
+        assert_stops(server, keep=True)
+
+
+def test_a_start_whose_log_could_not_be_looked_at_is_refused(tmp_path: Path) -> None:
+    """It served without a log."""
+    refused = 0
+    for number in range(36, 44):
+        with started(SAYS_PID, ready=False) as server:
+            begin(server, Fault("newfstatat", number, errno.ENOMEM).options, tmp_path / "calls")
+            if server.process.poll() is None:
+                server.wait_for_event("listening")
+                assert_stops(server, keep=False)
+            else:
+                assert_refused_in_order(server)
+                refused += 1
+    assert refused
 
 
 def test_workers_of_whom_it_could_not_be_asked_what_they_have_read(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The log: events become lines on a descriptor, and a log that cannot be written stops nobody."""
 
+import errno
 import functools
 import json
 import os
@@ -237,10 +238,15 @@ def _writer(descriptor: int) -> _Write:
     A file never makes us wait. For a pipe, a socket or a terminal, O_NONBLOCK would do, but the flag belongs to the
     open file, which children and shells share; so a socket is told for each message, a pipe is opened anew where the
     system lets us (/proc), and the rest is asked with poll(2) before each small piece.
+
+    Raises:
+        OSError: memory is short.
     """
     try:
         mode = os.fstat(descriptor).st_mode
-    except OSError:
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise  # for want of memory: a server without a log is not what was asked for
         return len
     if stat.S_ISREG(mode):
         return lambda data: _try(lambda: os.write(descriptor, data))

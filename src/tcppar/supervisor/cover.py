@@ -2,6 +2,7 @@
 
 import os
 import struct
+import time
 
 from tcppar.net import platform
 
@@ -12,6 +13,9 @@ BEGAN_AT = 9
 PATIENCE = struct.Struct("<2d")
 PATIENCE_AT = 88
 """How many seconds children have in a stop to end by themselves, and after SIGTERM."""
+
+_MOST_TRIES = 5
+_PAUSE = 0.05
 
 
 class Cover:
@@ -27,18 +31,28 @@ class Cover:
     @property
     def has_structure(self) -> bool:
         """Whether any supervisor has come to serve."""
-        return os.pread(self.descriptor, 1, CURRENT_AT) != b"\0"
+        return self._read(1, CURRENT_AT) != b"\0"
 
     @property
     def has_begun(self) -> bool:
         """Whether the supervisor of the moment has."""
-        return os.pread(self.descriptor, 1, BEGAN_AT) != b"\0"
+        return self._read(1, BEGAN_AT) != b"\0"
 
     @property
     def patience(self) -> tuple[float, float]:
         """How many seconds children have in a stop to end by themselves, and after SIGTERM."""
-        drain, kill = PATIENCE.unpack(os.pread(self.descriptor, PATIENCE.size, PATIENCE_AT))
+        drain, kill = PATIENCE.unpack(self._read(PATIENCE.size, PATIENCE_AT))
         return drain, kill
+
+    def _read(self, size: int, at: int) -> bytes:
+        """Read, and again if that fails: memory that was swapped out may not be had at once (EIO), and a keeper that
+        knows nothing any more would end everybody."""
+        for _ in range(_MOST_TRIES):
+            try:
+                return os.pread(self.descriptor, size, at)
+            except OSError:
+                time.sleep(_PAUSE)
+        return os.pread(self.descriptor, size, at)
 
     def let_reserve_go(self) -> None:
         """Close all other descriptors of the books: the reserve that the last supervisor has held for the next one
