@@ -107,6 +107,20 @@ def test_a_client_that_waits_for_a_worker_is_accepted_when_one_is_free(serve: Se
     assert server.events("refused") == []
 
 
+@pytest.mark.parametrize("serve", ["full"], indirect=True)
+def test_a_worker_that_ends_at_once_has_had_its_client_though_another_keeps_its_channel(serve: Serve) -> None:
+    """The client must not be served again, by another worker."""
+    server = start_pool(serve, "leaving:handle", "2")
+    for _ in range(5):
+        with server.connect() as client:
+            pid = int(read_line(client))
+            end = end_of(server, peer_of(client))
+            assert (end["pid"], end["exit"]) == (pid, 0)
+            client.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                client.recv(1)
+
+
 # Replacing them.
 
 

@@ -390,6 +390,9 @@ class WorkerPool(Pool):
             self._forget(taker)  # nobody will tell us of its end
 
     def _worker_ended(self, worker: WorkerProcess, ended: Ended) -> None:
+        # A process that it has left behind may keep its channel open, whose end would else tell what it has read.
+        if worker.offered and self._core.features.tells_unread and worker.has_read():
+            self._has_taken(worker)
         worker.read_to_the_end()
         for connection in list(worker.children.values()):
             self._owner.end(connection, Ended(connection.number, ended.status, ended.cpu_seconds, ended.peak_memory_kb))

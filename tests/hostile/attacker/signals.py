@@ -116,7 +116,11 @@ def _own(descriptor: int, pid: int) -> None:
     fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_ASYNC)
 
 
-@attack(WORKER, "The worker is ended by max_lifetime; a client who is offered to it gets another.")
+@attack(
+    WORKER,
+    "Its end is recorded, and its client is offered to nobody else. Its child is the administrator's to end.",
+    leaves=True,
+)
 def parent_changed(me: Me) -> None:
     """A worker forks, ends, and its child serves on in its place."""
     if os.fork():
