@@ -111,7 +111,22 @@ def test_a_limit_that_no_child_could_set_is_refused() -> None:
         *("serve", "127.0.0.1:0", *user, "--rlimit", "nofile=101", "--", "cat"), preexec_fn=limited(100)
     )
     assert outcome.returncode == 100
-    assert "rlimits.nofile: 101: only root can go above the server's own hard limit, 100" in outcome.stderr
+    assert "rlimits.nofile: 101: only root, with CAP_SYS_RESOURCE, can go above the server's own hard limit, 100" in (
+        outcome.stderr
+    )
+
+
+@pytest.mark.parametrize("verb", ["check", "serve"])
+def test_a_limit_in_which_no_worker_could_take_a_connection_is_refused(verb: str) -> None:
+    pool = ["--handler", f"{HANDLERS}/echoing.py:handle", "--mode", "pool", "--rlimit", "nofile=3"]
+    outcome = command.run(verb, "127.0.0.1:0", *pool)
+    assert outcome.returncode == 100
+    assert "rlimits.nofile: 3: a worker could take no connection: expected at least 4" in outcome.stderr
+
+
+def test_the_least_limit_is_enough_for_a_worker(serve: Serve) -> None:
+    pool = ["--handler", f"{HANDLERS}/echoing.py:handle", "--mode", "pool", "--rlimit", "nofile=4"]
+    assert serve("127.0.0.1:0", *pool).exchange(b"hello") == b"hello"
 
 
 def test_a_pool_needs_more(serve: Serve) -> None:
@@ -201,6 +216,7 @@ def test_limits_that_the_system_refuses_are_told_before_any_client_comes(
 ) -> None:
     """Also root cannot have more descriptors than the system's own limit (fs.nr_open)."""
     done = command.run(verb, "127.0.0.1:0", "--rlimit", limit, *what)
-    assert done.returncode != 0
+    assert done.returncode == 100
     assert "rlimits.nofile: " in done.stderr
+    assert done.stderr.endswith(", for nofile up to fs.nr_open\n")
     assert "Traceback" not in done.stderr

@@ -3,6 +3,7 @@
 import os
 import platform
 import pwd
+import resource
 import shutil
 import signal
 import struct
@@ -292,3 +293,90 @@ def test_env_takes_the_rest_of_its_line_for_one_name(line: str, told: str, tmp_p
     done = command.run("check", "127.0.0.1:0", "--", script)
     assert told in done.stderr
     assert bool(told) is (done.returncode != 0)
+
+
+# Interpreters in a row.
+
+
+def chain(folder: Path, length: int, last: str = "/bin/sh") -> Path:
+    """A script whose interpreter is a script, and so on."""
+    interpreter = Path(last)
+    for number in range(length):
+        interpreter = script(folder / f"script{number}", f"#!{interpreter}\necho hello\n")
+    return interpreter
+
+
+def test_five_scripts_in_a_row_can_be_run(serve: Serve, folder: Path) -> None:
+    # The innermost is run, by sh.
+    assert served(serve, "127.0.0.1:0", "--", chain(folder, 5)) == b"hello\n"
+
+
+def test_six_are_too_many(folder: Path) -> None:
+    assert "its interpreter is a script too, and so are more than five" in refused(
+        "127.0.0.1:0", "--", chain(folder, 6)
+    )
+
+
+def test_the_interpreter_of_an_interpreter_that_is_missing_is_named(folder: Path) -> None:
+    said = refused("127.0.0.1:0", "--", chain(folder, 3, "/nonexistent/sh"))
+    assert "its interpreter '/nonexistent/sh' cannot be run: No such file" in said
+
+
+# Room.
+
+
+@pytest.mark.parametrize("limit", ["as=64K", "as=1M", "data=0", "data=64K", "stack=4K", "nofile=3"])
+def test_limits_in_which_a_program_cannot_begin_are_refused(limit: str) -> None:
+    said = refused("127.0.0.1:0", "--rlimit", limit, "--", "cat")
+    assert "are its limits too low (rlimits, ulimit -a)?" in said
+
+
+def test_limits_in_which_an_interpreter_cannot_begin_are_refused(folder: Path) -> None:
+    said = refused("127.0.0.1:0", "--rlimit", "as=1M", "--", script(folder / "script"))
+    assert "are its limits too low" in said
+
+
+def test_limits_in_which_it_can_are_not(serve: Serve) -> None:
+    limits = ["--rlimit", "as=64M", "--rlimit", "data=16M", "--rlimit", "stack=256K", "--rlimit", "nofile=8"]
+    assert served(serve, "127.0.0.1:0", *limits, "--", "echo", "hello") == b"hello\n"
+
+
+LARGE = ["x" * 100_000] * 3
+
+
+def test_what_is_too_large_for_the_limit_on_the_stack_is_refused() -> None:
+    assert "its arguments and its environment are too large" in refused(
+        "127.0.0.1:0", "--rlimit", "stack=1M", "--", "echo", *LARGE
+    )
+
+
+def test_what_is_not_too_large_for_the_services_own_limit_is_served(tmp_path: Path) -> None:
+    """Though it is for the server's."""
+    file = tmp_path / "tcppar.toml"
+    write(file, {"one": {"command": ["echo", *LARGE], "rlimits": {"stack": "8M"}, "listen": ["127.0.0.1:0"]}})
+
+    def little() -> None:
+        resource.setrlimit(resource.RLIMIT_STACK, (512 << 10, resource.getrlimit(resource.RLIMIT_STACK)[1]))
+
+    assert command.run("check", "-c", file, preexec_fn=little).stderr == ""
+    with Server("-c", file, preexec_fn=little) as server:
+        assert len(server.exchange(b"")) == sum(len(word) + 1 for word in LARGE)
+
+
+def test_a_word_that_is_too_long_for_any_program_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "tcppar.toml", {"echo": {"command": ["echo", "x" * 140_000], "listen": ["127.0.0.1:0"]}})
+    assert "expected each to be shorter than 128 kB" in command.run("check", "-c", tmp_path / "tcppar.toml").stderr
+
+
+# Libraries.
+
+
+def test_a_library_that_is_missing_is_named(folder: Path) -> None:
+    (folder / "needed.c").write_text("int needed(void) { return 0; }\n")
+    (folder / "program.c").write_text("int needed(void); int main(void) { return needed(); }\n")
+    gcc, library, program = tool("gcc"), folder / "libtcppar-needed.so", folder / "program"
+    subprocess.run([gcc, "-shared", "-fPIC", "-o", library, folder / "needed.c"], check=True)
+    subprocess.run([gcc, "-o", program, folder / "program.c", f"-L{folder}", "-ltcppar-needed"], check=True)
+    found = ["--environment", f"LD_LIBRARY_PATH={folder}"]
+    assert command.run("check", "127.0.0.1:0", *found, "--", program).returncode == 0
+    assert "it cannot be loaded: libtcppar-needed.so => not found" in refused("127.0.0.1:0", "--", program)

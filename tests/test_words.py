@@ -154,7 +154,7 @@ def test_check_refuses_more_words_than_the_system_takes(tmp_path: Path) -> None:
     file.write_text(SOUND.replace('"cat"', '"cat",' + '"x",' * 230_000))
     outcome = command.run("check", "-c", file)
     assert outcome.returncode == 100
-    assert "which is what the system takes" in outcome.stderr
+    assert "its arguments and its environment are too large" in outcome.stderr
 
 
 def test_check_refuses_a_file_that_is_too_large(tmp_path: Path) -> None:

@@ -21,10 +21,9 @@ _DEVICE = re.compile(r"(?!\.{1,2}\Z)[^/:\s]{1,15}")
 _EXPECTED_OF_DEVICE = "expected at most 15 characters, without blanks, slashes and colons"
 _OF_A_HANDLER = ("mode", "preload", "threads_at_fork")
 _OF_A_POOL = ("workers", "connections_per_worker", "worker_memory")
+# 0 to 2, and its connection.
+_LEAST_OF_A_WORKER = 4
 _OF_SPAWNERS = ("spawners", "connections_per_spawner")
-# execve(2): one word, and what the pointer to each takes.
-_LONGEST_WORD = 131071
-_POINTER = 8
 
 
 def impossible(settings: ServiceSettings, prefix: str, given: Mapping[str, Any]) -> list[str]:
@@ -61,7 +60,6 @@ def impossible(settings: ServiceSettings, prefix: str, given: Mapping[str, Any])
         for name in settings.rlimits
         if name not in known
     )
-    found.extend(f"{prefix}.{mistake}" for mistake in _limits_above_ours(settings))
     if settings.keep_environment and not settings.clear_environment:
         found.append(f"{prefix}.keep_environment: is for clear_environment = true; without it, all variables are kept")
     if settings.control_file is not None:
@@ -71,22 +69,6 @@ def impossible(settings: ServiceSettings, prefix: str, given: Mapping[str, Any])
         for name in settings.environment
         if not name or "=" in name or not reaches_the_system(name)
     )
-    return found
-
-
-def _limits_above_ours(settings: ServiceSettings) -> list[str]:
-    """Limits that no process of the service could set: only root can raise a hard one (setrlimit(2))."""
-    if os.geteuid() == 0 and settings.user in (None, "root", "0"):
-        return []
-    found = []
-    for name, limit in settings.rlimits.items():
-        number, wanted = getattr(resource, f"RLIMIT_{name.upper()}", None), limit.hard
-        if number is None:
-            continue  # which is told already
-        ours = resource.getrlimit(number)[1]
-        if ours != resource.RLIM_INFINITY and not 0 <= wanted <= ours:
-            shown_wanted = "unlimited" if wanted < 0 else int(wanted)
-            found.append(f"rlimits.{name}: {shown_wanted}: only root can go above the server's own hard limit, {ours}")
     return found
 
 
@@ -143,9 +125,19 @@ def _unusable_handler(settings: ServiceSettings, given: Mapping[str, Any]) -> li
             for name in _OF_SPAWNERS
             if name in given and given[name] != 1
         )
+        if 0 <= (most := _descriptors(settings)) < _LEAST_OF_A_WORKER:
+            found.append(
+                f"rlimits.nofile: {most}: a worker could take no connection: expected at least {_LEAST_OF_A_WORKER}"
+            )
     else:
         found.extend(f'{name}: is for mode = "pool"' for name in _OF_A_POOL if name in given)
     return found
+
+
+def _descriptors(settings: ServiceSettings) -> int:
+    """How many a process of the service may have; -1 if that is not limited."""
+    limit = settings.rlimits.get("nofile")
+    return -1 if limit is None else int(limit.soft)
 
 
 def _unusable_command(settings: ServiceSettings) -> list[str]:
@@ -154,25 +146,6 @@ def _unusable_command(settings: ServiceSettings) -> list[str]:
         found.append("{ctl} is used but control_file is not set")
     if not programs.found(settings):
         found.append(f"{shown(settings.command[0])}: no such program, or it may not be executed{_meant(settings)}")
-    return found + _unrunnable(settings)
-
-
-def _unrunnable(settings: ServiceSettings) -> list[str]:
-    """What execve(2) would refuse with E2BIG: for each client, and not at the start."""
-    environment = contract.base_environment(
-        os.environ,
-        clear=settings.clear_environment,
-        keep=settings.keep_environment,
-        added=settings.environment,
-        account=None,
-    )
-    words = [*settings.words, *(f"{name}={value}" for name, value in environment.items())]
-    sizes = [len(os.fsencode(word)) + 1 for word in words]
-    found = []
-    if max(sizes) > _LONGEST_WORD:
-        found.append(f"expected words, and variables, of fewer than {_LONGEST_WORD} bytes, not of {max(sizes)}")
-    if (size := sum(sizes) + _POINTER * len(sizes)) > (most := os.sysconf("SC_ARG_MAX")):
-        found.append(f"{size} bytes with the environment: expected {most} at the most, which is what the system takes")
     return found
 
 

@@ -256,7 +256,7 @@ def main() -> NoReturn:
     try:
         _enter(plan)
     except sandbox.CannotEnter as error:
-        channel.send([Refused(str(error))])
+        channel.send([Refused(str(error), mistake=error.mistake)])
         sys.exit(1)
     waiter = Waiter(use_epoll=features.epoll, strikes=Strikes(_TOLERATED_STRIKES))
     launcher: Launches
@@ -325,7 +325,8 @@ def _with_program(plan: ChildPlan, channel: Channel[Order]) -> ChildPlan:
     from tcppar.spawner import runnable  # handlers' spawners do without
 
     program = runnable.chosen([os.fsdecode(path) for path in plan.programs])
-    if plan.tries_program and (reason := runnable.refusal(program, plan.environment)) is not None:
+    tried = plan.command, plan.environment, plan.rlimits
+    if plan.tries_program and (reason := runnable.refusal(program, *tried)) is not None:
         channel.send([Refused(f"command: {reason}", mistake=True)])
         sys.exit(1)
     return replace(plan, program=os.fsencode(program))

@@ -1,27 +1,34 @@
 """Whether a program can be run by this process's user, found out without running it.
 
 A path says little about that: rights on the way, ACLs, mount options, the interpreter that a script names, the loader
-of a binary, and formats that somebody has registered (binfmt_misc) decide it. So the kernel is asked, by an execve(2)
-in a process that is traced: it stops before the program's first instruction, and is killed there.
+of a binary and the libraries that it finds, limits, and formats that somebody has registered (binfmt_misc) decide it.
+So the kernel is asked, by an execve(2) (attempt.py).
 """
 
 import errno
 import os
 import re
 import shutil
-import signal
 import sys
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
 
-from tcppar.net import signalling
+from tcppar.child.process import limits
 from tcppar.spawner import reach
+from tcppar.spawner.attempt import attempt
 
-_PTRACE_TRACEME = 0  # sys/ptrace.h
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # Of an execve(2). Anything else may pass, or come from how it was asked: security modules let some not be traced.
-_BELIEVED = (errno.ENOEXEC, errno.ENOENT)
+_BELIEVED = {
+    errno.ENOEXEC: "expected a binary for this system, or a script that begins with #! and its interpreter, such as "
+    "#!/bin/sh",
+    errno.ENOENT: "a file that it needs is missing, such as its loader (see ldd)",
+    errno.ELIBBAD: "its loader is no binary for this system",
+    errno.ELOOP: "its interpreter is a script too, and so are more than five in a row (execve(2))",
+    errno.E2BIG: "its arguments and its environment are too large: expected each to be shorter than 128 kB, and all of "
+    "them to be no larger than a quarter of the limit on the stack (rlimits.stack, ulimit -s)",
+}
 _LONGEST_FIRST_LINE = 256  # BINPRM_BUF_SIZE, linux/binfmts.h
+_MOST_INTERPRETERS = 5
+_LIMITS = "are its limits too low (rlimits, ulimit -a)?"
 
 
 def chosen(programs: Sequence[str]) -> str:
@@ -29,26 +36,73 @@ def chosen(programs: Sequence[str]) -> str:
     return next((program for program in programs if _may_run(program)), programs[0])
 
 
-def refusal(program: str, environment: Mapping[bytes, bytes]) -> str | None:
+def refusal(
+    program: str, words: Sequence[bytes], environment: Mapping[bytes, bytes], rlimits: Sequence[tuple[str, int, int]]
+) -> str | None:
     """Why a program cannot be run here, by this user; None if it can, or if that cannot be known.
+
+    It is found out in a process of its own: what has to be loaded for it is large, and would count in each spawner.
 
     Args:
         program: a file.
+        words: what it is called, and its arguments.
         environment: that of the children.
+        rlimits: theirs: names, soft and hard limits.
     """
+    told, tells = os.pipe()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(told)
+        os.close(tells)
+        return None  # a shortage, which has begun just now
+    if pid == 0:
+        try:
+            os.write(tells, (_refusal(program, words, environment, rlimits) or "").encode(errors="replace"))
+        finally:
+            os._exit(0)
+    os.close(tells)
+    with open(told, encoding="utf-8", errors="replace") as text:
+        reason = text.read()
+    os.waitpid(pid, 0)
+    return reason or None
+
+
+def _refusal(
+    program: str, words: Sequence[bytes], environment: Mapping[bytes, bytes], rlimits: Sequence[tuple[str, int, int]]
+) -> str | None:
     if not _may_run(program):
         return f"{program!r}: user {reach.own_name()} cannot run it: {_reason(program)}"
     if (interpreter := _missing_interpreter(program, environment)) is not None:
         return f"{program!r}: its interpreter {interpreter}"
-    number = _ask_kernel(program, environment)
-    if number == errno.ENOEXEC:
-        expected = "a binary for this system, or a script that begins with #! and its interpreter, such as #!/bin/sh"
-        return f"{program!r}: the system cannot run it: expected {expected}"
-    if number == errno.EACCES:
-        return f"{program!r}: user {reach.own_name()} cannot read it, and its interpreter has to: {os.strerror(number)}"
-    if number == errno.ENOENT:
-        return f"{program!r}: the system cannot run it: a file that it needs is missing, such as its loader (see ldd)"
+    if sys.platform != "linux" or (reason := _of_kernel(program, words, environment, rlimits)) is None:
+        return None
+    return f"{program!r}: {reason}"
+
+
+def _of_kernel(
+    program: str, words: Sequence[bytes], environment: Mapping[bytes, bytes], rlimits: Sequence[tuple[str, int, int]]
+) -> str | None:
+    try:
+        outcome = attempt(program, words, environment, limits(rlimits))
+    except (ImportError, OSError):
+        return None  # this Python was built without ctypes, or it is a shortage, which has begun just now
+    if outcome.error in _BELIEVED:
+        return f"the system cannot run it: {_BELIEVED[outcome.error]}"
+    if outcome.was_ended:
+        return f"the system ends it before it begins: {_LIMITS}"
+    if outcome.complaints:
+        return f"it cannot be loaded: {'; '.join(outcome.complaints)}{'; ' + _LIMITS if rlimits else ''}"
+    if not os.access(program, os.R_OK) and _is_another(outcome.executes, program):
+        return f"user {reach.own_name()} cannot read it, and its interpreter has to: {os.strerror(errno.EACCES)}"
     return None
+
+
+def _is_another(executed: str, program: str) -> bool:
+    try:
+        return not os.path.samefile(executed, program)
+    except OSError:
+        return False
 
 
 def _may_run(program: str) -> bool:
@@ -64,10 +118,21 @@ def _reason(path: str) -> str:
 
 
 def _missing_interpreter(program: str, environment: Mapping[bytes, bytes]) -> str | None:
-    """What is wrong with the interpreter that a script names; None if nothing is, or the program is no script."""
-    words = _first_line(program)
-    if not words or not words[0]:
-        return None
+    """What is wrong with the interpreter that a script names, which may be a script too; None if nothing is, or the
+    program is no script.
+    """
+    for _ in range(_MOST_INTERPRETERS):
+        words = _first_line(program)
+        if not words or not words[0]:
+            return None
+        if (wrong := _wrong_with(words, environment)) is not None:
+            return wrong
+        program = words[0]
+    return None  # there are too many, or they go round in a circle, which the kernel tells
+
+
+def _wrong_with(words: Sequence[str], environment: Mapping[bytes, bytes]) -> str | None:
+    """The same of one script's first line."""
     interpreter = words[0]
     if not _may_run(interpreter):
         windows = "; the line ends with CR, as on Windows" if interpreter.endswith("\r") else ""
@@ -93,52 +158,3 @@ def _first_line(program: str) -> list[str]:
         return []  # who may run it need not be able to read it
     # A CR is part of the word, as it is to the kernel.
     return re.split("[ \t]+", os.fsdecode(line[2:]).strip(" \t")) if line.startswith(b"#!") else []
-
-
-def _ask_kernel(program: str, environment: Mapping[bytes, bytes]) -> int:
-    """The error of an execve(2), or of the interpreter that reads the program after it; 0 if there is none, or if it
-    cannot be asked.
-    """
-    if sys.platform != "linux":
-        return 0
-    try:
-        pid = os.fork()
-    except OSError:
-        return 0  # a shortage, which has begun just now
-    if pid == 0:
-        _begin_traced(program, environment)
-    _, status = os.waitpid(pid, 0)
-    if os.WIFEXITED(status):
-        number = os.WEXITSTATUS(status)
-        return number if number in _BELIEVED else 0
-    if not os.WIFSTOPPED(status):
-        return 0  # somebody has killed it
-    # It is the program now, or its interpreter, and has not begun.
-    is_script = not os.access(program, os.R_OK) and _runs_another(pid, program)
-    if signalling.send(pid, signal.SIGKILL):  # else it ends with us
-        os.waitpid(pid, 0)
-    return errno.EACCES if is_script else 0
-
-
-def _runs_another(pid: int, program: str) -> bool:
-    try:
-        return not os.path.samefile(f"/proc/{pid}/exe", program)
-    except OSError:
-        return False  # what may not be read may not be looked at there either: it is the program itself
-
-
-def _begin_traced(program: str, environment: Mapping[bytes, bytes]) -> NoReturn:
-    """Become the program, if it will be stopped. It ends with whoever traces it, so that nothing else lets it go on."""
-    number = 0
-    try:
-        import ctypes  # here alone: it is large, and this process ends at once
-
-        libc = ctypes.CDLL(None)
-        if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0 and libc.ptrace(_PTRACE_TRACEME, 0, 0, 0) == 0:
-            os.execve(program, [program], environment)
-    except OSError as error:
-        number = error.errno or 0
-    except ImportError:
-        pass  # this Python was built without
-    finally:
-        os._exit(number)

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
 
 class CannotEnter(Exception):
-    """A step of the way in was refused; the text names the setting."""
+    """A step of the way in was refused; the text names the setting.
+
+    Args:
+        mistake: whether the setting can be right nowhere, or not for this server's user.
+    """
+
+    def __init__(self, text: str, *, mistake: bool = False) -> None:
+        super().__init__(text)
+        self.mistake = mistake
 
 
 def enter(*, nice: int, umask: int | None, user: tuple[int, int, Sequence[int]] | None, directory: str | None) -> None:
@@ -109,9 +117,13 @@ def try_limits(rlimits: Iterable[tuple[str, int, int]]) -> None:
         _end_by_refused([limit for _, limit in wanted])
     _, status = os.waitpid(pid, 0)
     if os.WIFEXITED(status) and (number := os.WEXITSTATUS(status)):
-        name, soft, hard = wanted[number - 1][0]
-        why = "only root with CAP_SYS_RESOURCE can raise a hard limit, and nofile not above fs.nr_open"
-        raise CannotEnter(f"rlimits.{name}: the system refuses {_shown(soft)}:{_shown(hard)}: {why}")
+        (name, soft, hard), (kind, _) = wanted[number - 1]
+        ours = own("resource").getrlimit(kind)[1]
+        raise CannotEnter(
+            f"rlimits.{name}: {_shown(soft, hard)}: only root, with CAP_SYS_RESOURCE, can go above the server's own "
+            f"hard limit, {_shown(ours, ours)}{', for nofile up to fs.nr_open' if name == 'nofile' else ''}",
+            mistake=True,
+        )
 
 
 def _end_by_refused(wanted: Sequence[tuple[int, tuple[int, int]]]) -> NoReturn:
@@ -129,8 +141,9 @@ def _end_by_refused(wanted: Sequence[tuple[int, tuple[int, int]]]) -> NoReturn:
         os._exit(refused)
 
 
-def _shown(limit: int) -> str:
-    return "unlimited" if limit < 0 else str(limit)
+def _shown(soft: int, hard: int) -> str:
+    both = ["unlimited" if limit < 0 else str(limit) for limit in (soft, hard)]
+    return both[0] if soft == hard else ":".join(both)
 
 
 def try_control_files(folder: str) -> None:

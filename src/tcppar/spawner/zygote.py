@@ -174,7 +174,7 @@ def main() -> NoReturn:
         if plan["handler"]["threads_allowed"]:
             at_fork.apply()
     except sandbox.CannotEnter as error:
-        _say(channel, [_REFUSED, str(error), False, []])
+        _say(channel, [_REFUSED, str(error), error.mistake, []])
         sys.exit(1)
     except files.CannotLoad as error:
         _say(channel, [_REFUSED, str(error), True, list(loading.sources(error))])
