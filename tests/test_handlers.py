@@ -471,6 +471,55 @@ MISTAKES: dict[str, tuple[dict[str, str], str, list[str]]] = {
     "async, two arguments": ({"m": "async def handle(conn, more): pass\n"}, "m:handle", ["it takes 2 arguments"]),
     "an argument by name": ({"m": "def handle(conn, *, more): pass\n"}, "m:handle", ["expected a function of one"]),
     "not callable": ({"m": "handle = 3\n"}, "m:handle", ["3 cannot be called: expected a function of one"]),
+    "a built-in without arguments": ({}, "os:getcwd", ["it is posix.getcwd, a function of Python itself"]),
+    "a built-in with another": ({}, "os:chdir", ["it is posix.chdir, a function of Python itself"]),
+    "a method of a built-in class": ({}, "builtins:str.upper", ["it is builtins.str.upper, a function of Python"]),
+    "a cached function of none": (
+        {"m": "import functools\n@functools.cache\ndef handle(): pass\n"},
+        "m:handle",
+        ["cannot be called with one argument"],
+    ),
+    "a partial function with all": (
+        {"m": "from functools import partial\nhandle = partial(lambda conn: 1, conn=2)\n"},
+        "m:handle",
+        ["one argument beside those that functools.partial"],
+    ),
+    "a partial function with too many": (
+        {"m": "from functools import partial\nhandle = partial(lambda conn: 1, other=2)\n"},
+        "m:handle",
+        ["one argument beside those that functools.partial"],
+    ),
+    "an object with a call of none": (
+        {"m": "class C:\n    def __call__(self): pass\nhandle = C()\n"},
+        "m:handle",
+        ["it takes 0 arguments"],
+    ),
+    "the class of socketserver": ({}, "socketserver:StreamRequestHandler", ["handle of socketserver's own classes"]),
+    "an abstract class": (
+        {
+            "m": "from abc import ABC, abstractmethod\nfrom socketserver import BaseRequestHandler\n"
+            "class C(BaseRequestHandler, ABC):\n"
+            "    def handle(self): pass\n    @abstractmethod\n    def answer(self): ...\n"
+        },
+        "m:C",
+        ["the class is abstract: it lacks answer"],
+    ),
+    "a class that takes less": (
+        {
+            "m": "from socketserver import BaseRequestHandler\nclass C(BaseRequestHandler):\n"
+            "    def __init__(self, request): pass\n    def handle(self): pass\n"
+        },
+        "m:C",
+        ["cannot be called with a request, a client's address and a server"],
+    ),
+    "a class with a handle of a connection": (
+        {
+            "m": "from socketserver import BaseRequestHandler\nclass C(BaseRequestHandler):\n"
+            "    def handle(self, conn): pass\n"
+        },
+        "m:C",
+        ["handle takes more arguments than self"],
+    ),
     "class without handle": ({"m": "class Handle: pass\n"}, "m:Handle", ["the class has no setup, handle and finish"]),
     "thread": ({"m": THREAD + HANDLE}, "m:handle", ["'the sleeper'", "by the handler's own module"]),
     "thread of a module": ({"m": "import n\n" + HANDLE, "n": THREAD}, "m:handle", ["'the sleeper'", "import of n."]),
@@ -512,6 +561,35 @@ def test_a_handler_that_cannot_be_used_is_told_in_one_message(tmp_path: Path, mi
     write_modules(tmp_path, modules)
     message = refusal(tmp_path, target)
     assert [text for text in told if text not in message] == [], message
+
+
+REPLY = "conn.write(b'served')"
+PARTIAL = "from functools import partial\n"
+TAKE_ONE = {
+    "by name": f"{PARTIAL}def reply(conn, more): {REPLY}\nhandle = partial(reply, more=1)\n",
+    "by name alone": f"{PARTIAL}def reply(conn, *, more): {REPLY}\nhandle = partial(reply, more=1)\n",
+    "before it": f"{PARTIAL}def reply(more, conn): {REPLY}\nhandle = partial(reply, 1)\n",
+    "cached": f"import functools\n@functools.cache\ndef handle(conn): {REPLY}\n",
+    "in C": "import operator\nhandle = operator.methodcaller('write', b'served')\n",
+    "any": "def handle(*args, **more): args[0].write(b'served')\n",
+    "static": (
+        "from socketserver import BaseRequestHandler\nclass handle(BaseRequestHandler):\n"
+        "    def setup(self): self.request.sendall(b'served')\n    @staticmethod\n    def handle(): pass\n"
+    ),
+    "a class with more": (
+        "from socketserver import BaseRequestHandler\nfrom functools import partial\nclass C(BaseRequestHandler):\n"
+        "    def __init__(self, *request, more): super().__init__(*request)\n"
+        "    def handle(self): self.request.sendall(b'served')\n"
+        "handle = partial(C, more=1)\n"
+    ),
+}
+
+
+@only_full
+@pytest.mark.parametrize("way", TAKE_ONE)
+def test_whatever_takes_a_connection_is_a_handler(serve: Serve, tmp_path: Path, way: str) -> None:
+    write_modules(tmp_path, {"m": TAKE_ONE[way]})
+    assert said_by(serve("127.0.0.1:0", "--handler", "m:handle", "--directory", tmp_path)) == "served"
 
 
 def test_workers_refuse_threads_too(tmp_path: Path) -> None:

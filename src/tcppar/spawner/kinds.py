@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from types import FunctionType, MethodType
+from types import FunctionType
 
 from tcppar.child.handlers import COROUTINE, FUNCTION, REQUEST_HANDLER
 from tcppar.child.unrun import watched
+from tcppar.spawner import calls_of
+from tcppar.spawner.calls_of import Call
 from tcppar.spawner.mentions import names_in
 
 TYPE_CHECKING = False
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from tcppar.child.handlers import Kind
 
 # Flags of code (inspect, "Code Objects Bit Flags"); inspect itself is large.
-_TAKES_ANY, _GENERATOR, _COROUTINE, _ITERABLE_COROUTINE, _ASYNC_GENERATOR = 0x04, 0x20, 0x80, 0x100, 0x200
+_GENERATOR, _COROUTINE, _ITERABLE_COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x100, 0x200
 # What a function that runs a coroutine to its end speaks of.
 _RUNNERS = frozenset({"run", "run_until_complete", "Runner", "send"})
 _CALLED_BY_SOCKETSERVER = ("setup", "handle", "finish")
@@ -27,20 +29,22 @@ class NotAHandler(Exception):
     """The text says why, and what was expected."""
 
 
-def kind_of(found: Any) -> Kind:
+def kind_of(found: Any, *, by_server: bool = False) -> Kind:
     """The kind.
+
+    Args:
+        by_server: whether a program's server makes the objects of a class, as it likes.
 
     Raises:
         NotAHandler: it is of none.
     """
-    if isinstance(whole := _of_partial(found), type):
-        return _kind_of_class(whole)
+    if isinstance((made := calls_of.of_partial(found)).what, type):
+        return _kind_of_class(made.what, None if by_server else made)
     if not callable(found):
         raise NotAHandler(f"{found!r} cannot be called: {_EXPECTED}")
-    function, given = _what_is_called(found)
-    if function is not None and not _takes(function, given):
-        takes = function.__code__.co_argcount + function.__code__.co_kwonlyargcount - (given - 1)
-        raise NotAHandler(f"it takes {takes} argument{'' if takes == 1 else 's'}: {_EXPECTED}")
+    if (why := calls_of.refusal(found)) is not None:
+        raise NotAHandler(f"{why}: {_EXPECTED}")
+    function = calls_of.function_of(found)
     if function is not None and function.__code__.co_flags & (_COROUTINE | _ITERABLE_COROUTINE):
         return COROUTINE
     if (what := _never_run(found)) is not None:
@@ -48,18 +52,14 @@ def kind_of(found: Any) -> Kind:
     return FUNCTION
 
 
-def _of_partial(found: Any) -> Any:
-    """What functools.partial has made it of; itself if it is not."""
-    # A partial function can only be there if somebody has loaded it.
-    partial = functools.partial if (functools := sys.modules.get("functools")) else ()
-    while isinstance(found, partial):
-        found = found.func
-    return found
-
-
-def _kind_of_class(found: type) -> Kind:
+def _kind_of_class(found: type, made: Call | None) -> Kind:
+    """That of a class; `made` is how its objects are made."""
     if not all(callable(getattr(found, method, None)) for method in _CALLED_BY_SOCKETSERVER):
         raise NotAHandler(f"the class has no setup, handle and finish: {_EXPECTED}")
+    if made is not None and (why := calls_of.refusal_of_class(found, made)) is not None:
+        raise NotAHandler(f"{why}: {_EXPECTED}")
+    if all(_where(found, name) == "socketserver" for name in ("__init__", *_CALLED_BY_SOCKETSERVER)):
+        raise NotAHandler(f"the class has the handle of socketserver's own classes, which does nothing: {_EXPECTED}")
     socketserver = sys.modules.get("socketserver")
     if socketserver is not None and issubclass(found, socketserver.DatagramRequestHandler):
         raise NotAHandler(f"the class is for datagrams, which are not served: {_EXPECTED}")
@@ -68,7 +68,10 @@ def _kind_of_class(found: type) -> Kind:
         method = getattr(found, name)
         if not callable(method):
             continue
-        function, _ = _what_is_called(method)
+        takes_self = calls_of.refusal(method) is None or calls_of.takes_nothing(method)
+        if name in _CALLED_BY_SOCKETSERVER and not takes_self:
+            raise NotAHandler(f"{name} takes more arguments than self, with which socketserver calls it: {_EXPECTED}")
+        function = calls_of.function_of(method)
         is_coroutine = function is not None and function.__code__.co_flags & (_COROUTINE | _ITERABLE_COROUTINE)
         what = "is an async def" if is_coroutine else _never_run(method)
         if what is not None:
@@ -82,6 +85,11 @@ def _kind_of_class(found: type) -> Kind:
     return REQUEST_HANDLER
 
 
+def _where(found: type, name: str) -> str:
+    """The module of the class that has a name, the class itself or one of its bases."""
+    return next(base.__module__ for base in found.__mro__ if name in vars(base))
+
+
 def _attribute(found: type, name: str) -> object:
     """What a class or one of its bases has under a name, and not what an instance would get by it."""
     return next((vars(base)[name] for base in found.__mro__ if name in vars(base)), None)
@@ -89,7 +97,7 @@ def _attribute(found: type, name: str) -> object:
 
 def _never_run(found: Any) -> str | None:
     """What a call of this leaves for others to run, of which there are none; None if it runs by itself."""
-    function, _ = _what_is_called(found)
+    function = calls_of.function_of(found)
     flags = 0 if function is None else function.__code__.co_flags
     if flags & _ASYNC_GENERATOR:
         return "is an async generator function (an async def with yield), of which a call runs nothing"
@@ -119,33 +127,4 @@ def _wrapped(found: Any) -> FunctionType | None:
     inner: Any = getattr(found, "__wrapped__", None)
     while hasattr(inner, "__wrapped__"):
         inner = inner.__wrapped__
-    return None if inner is None else _what_is_called(inner)[0]
-
-
-def _what_is_called(found: Any) -> tuple[FunctionType | None, int]:
-    """The Python function that a call of this comes to, None if it is not one; and how many arguments it is given."""
-    given = 1
-    # A partial function can only be there if somebody has loaded it.
-    partial = functools.partial if (functools := sys.modules.get("functools")) else ()
-    while not isinstance(found, FunctionType):
-        if isinstance(found, partial):
-            given += len(found.args)
-            found = found.func
-        elif isinstance(found, MethodType):
-            given += 1
-            found = found.__func__
-        elif isinstance(call := type(found).__call__, FunctionType):
-            given += 1
-            found = call
-        else:
-            return None, given
-    return found, given
-
-
-def _takes(function: FunctionType, given: int) -> bool:
-    """Whether it can be called with so many arguments and no others."""
-    code = function.__code__
-    needed = code.co_argcount - len(function.__defaults__ or ())
-    by_name = code.co_kwonlyargcount - len(function.__kwdefaults__ or {})
-    takes_any = bool(code.co_flags & _TAKES_ANY)
-    return needed <= given and (code.co_argcount >= given or takes_any) and not by_name
+    return None if inner is None else calls_of.function_of(inner)

@@ -70,7 +70,7 @@ def load(wanted: Wanted) -> Handler:
         watch.note()
     called = _find(module, name, target)
     try:
-        kind = kind_of(called)
+        kind = kind_of(called, by_server=bool(wanted.server_state))
         if wanted.server_state:
             kind, called = SERVER, _server_of(wanted.server_state, called, target)
         if not wanted.threads_allowed:
