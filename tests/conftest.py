@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,6 +14,7 @@ import pytest
 from tcppar.spawner import zygote
 from tcppar.testing.processes import allow_descriptors
 from tests.support import surroundings
+from tests.support.command import Serve, killed_afterwards
 from tests.support.server import Server
 
 HERE = Path(__file__).parent
@@ -93,15 +95,9 @@ def load(compiled: Callable[[Path], Path]) -> Path:
 
 
 @pytest.fixture(params=["full", "portable"])
-def serve(request: pytest.FixtureRequest) -> Iterator[Callable[..., Server]]:
-    """Starts servers, in both profiles, and ends them after the test."""
-    running: list[Server] = []
-
-    def start(*arguments: str | Path, **options: object) -> Server:
-        server = Server(*arguments, portable=request.param == "portable", **options)  # type: ignore[arg-type]
-        running.append(server)
-        return server
-
-    yield start
-    for server in running:
-        server.__exit__(None, None, None)
+def serve(request: pytest.FixtureRequest) -> Iterator[Serve]:
+    """Starts servers, in both profiles. They are killed after the test: one that is about their end asks for it itself,
+    and the others need not wait for it.
+    """
+    with killed_afterwards(partial(Server, portable=request.param == "portable")) as start:
+        yield start

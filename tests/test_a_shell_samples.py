@@ -17,7 +17,7 @@ from tests.conftest import HERE
 from tests.support import a_shell
 from tests.support.a_shell import SAMPLES, ParallelServer, converse, load, receive, script, send
 from tests.support.certificates import Authority, tls_server
-from tests.support.command import Serve, killed_afterwards
+from tests.support.command import Serve
 from tests.support.server import PATIENCE, wait_until
 
 CONNECTIONS = int(os.environ.get("TCPPAR_SOAK_CONNECTIONS", "96"))
@@ -261,12 +261,6 @@ def recipe() -> str:
     block = re.search(r"\n\n((?:    .*\n|\n)*?    \[service\.tcpch1\]\n(?:    .*\n|\n)*)", page)
     assert block
     return re.sub(r"^    ", "", block[1], flags=re.MULTILINE)
-
-
-@pytest.fixture
-def serve(serve: Serve) -> Iterator[Serve]:
-    with killed_afterwards(serve) as start:
-        yield start
 
 
 def test_an_existing_tcpch1_runs_under_tcppar_serve_with_a_control_file(serve: Serve, tmp_path: Path) -> None:

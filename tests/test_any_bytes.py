@@ -3,7 +3,7 @@
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,12 +18,6 @@ RAW = b"caf\xe9 \xff {remote_port} \xc3"
 AS_PYTHON_HAS_IT = os.fsdecode(RAW)
 SAYS_WORDS = ["--environment", f"RAW={AS_PYTHON_HAS_IT}", "--argv0", os.fsdecode(b"\xfe-sh"), "--", "sh", "-c"]
 SAYS_WORDS += ['printf "%s|%s|" "$1" "$RAW"; tr "\\0" "|" < /proc/$$/cmdline', "sh", AS_PYTHON_HAS_IT]
-
-
-@pytest.fixture
-def serve(serve: Serve) -> Iterator[Serve]:
-    with command.killed_afterwards(serve) as start:
-        yield start
 
 
 def check(server: Server) -> None:

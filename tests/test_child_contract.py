@@ -118,12 +118,6 @@ MADE_BY = pytest.mark.parametrize("service", ["unix", "limits"], ids=["spawn", "
 LISTENERS = len(SERVICES) + 1  # one has two
 
 
-@pytest.fixture
-def serve(serve: Serve) -> Iterator[Serve]:
-    with command.killed_afterwards(serve) as start:
-        yield start
-
-
 def unix_exchange(path: Path, data: bytes) -> bytes:
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(PATIENCE)

@@ -37,12 +37,6 @@ SHUT_DOWN = "import os, socket; s = socket.socket(fileno=2); s.shutdown(socket.S
 
 
 @pytest.fixture
-def serve(serve: Serve) -> Iterator[Serve]:
-    with command.killed_afterwards(serve) as start:
-        yield start
-
-
-@pytest.fixture
 def server(serve: Serve) -> Server:
     return serve("127.0.0.1:0", *SHELL)
 
@@ -78,12 +72,13 @@ def test_the_end_of_ones_descriptor_2_is_nobody_elses(server: Server, deed: str)
 LOCKED = """
 import os, signal, socket, time
 silent, other = socket.socketpair()
-if os.fork() == 0:
+if (pid := os.fork()) == 0:
     os.setsid(), os.close(0), os.close(1)
     signal.alarm(10)
     os.splice(silent.fileno(), 2, 4096)
     os._exit(0)
-time.sleep(0.2)
+while open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] not in "SZ":
+    pass  # until it waits in that call; what is no pipe refuses it
 """
 
 

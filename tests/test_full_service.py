@@ -3,7 +3,6 @@
 import errno
 import signal
 import socket
-from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support import command, config
+from tests.support import config
 from tests.support.command import Serve
 from tests.support.server import PATIENCE, Server, read_all, read_line, wait_until
 
@@ -21,12 +20,6 @@ ONE_AT_A_TIME: dict[str, object] = {
     "max_connections": 1,
 }
 OTHER: dict[str, object] = {"command": ["cat"]}
-
-
-@pytest.fixture
-def serve(serve: Serve) -> Iterator[Serve]:
-    with command.killed_afterwards(serve) as start:
-        yield start
 
 
 @pytest.fixture

@@ -61,12 +61,6 @@ SOAK_EXCHANGES = 20
 only_full = pytest.mark.parametrize("serve", ["full"], indirect=True)
 
 
-@pytest.fixture
-def serve(serve: Serve) -> Iterator[Serve]:
-    with command.killed_afterwards(serve) as start:
-        yield start
-
-
 @pytest.fixture(params=["fork", "pool"])
 def mode(request: pytest.FixtureRequest) -> str:
     return str(request.param)

@@ -6,7 +6,6 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -27,16 +26,10 @@ only_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tell
 
 
 @pytest.fixture
-def serve(serve: Serve) -> Iterator[Serve]:
-    with command.killed_afterwards(serve) as start:
-        yield start
-
-
-@pytest.fixture
 def on_linux() -> Iterator[Serve]:
     """Starts servers in the full profile."""
-    with ExitStack() as stack, command.killed_afterwards(Server) as start:
-        yield lambda *arguments, **options: stack.enter_context(start(*arguments, **options))
+    with command.killed_afterwards(Server) as start:
+        yield start
 
 
 def hear_of_all(server: Server) -> None:

@@ -18,7 +18,7 @@ from tcppar.supervisor.cover import Cover
 from tcppar.supervisor.handing_on import write_structure
 from tcppar.supervisor.ledger import Ledger
 from tests.conftest import HERE, tool
-from tests.support import command, config
+from tests.support import config
 from tests.support.command import Serve
 from tests.support.server import PATIENCE, Server, descriptors, read_all, read_line, wait_until
 from tests.support.succession import kill_supervisor, upgrade
@@ -31,12 +31,6 @@ UNREAD = b"nobody reads this"
 HANDLER = f"{HERE / 'handlers' / 'replying.py'}:handle"
 
 only_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs what only Linux has")
-
-
-@pytest.fixture
-def serve(serve: Serve) -> Iterator[Serve]:
-    with command.killed_afterwards(serve) as start:
-        yield start
 
 
 def asked(client: socket.socket) -> socket.socket:

@@ -34,12 +34,6 @@ FORMS = {
 
 
 @pytest.fixture
-def serve(serve: Serve) -> Iterator[Serve]:
-    with command.killed_afterwards(serve) as start:
-        yield start
-
-
-@pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "tcppar.toml"
 

@@ -5,13 +5,11 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import HERE, tool
-from tests.support import command
 from tests.support.command import Serve
 from tests.support.server import PATIENCE, read_all
 
@@ -56,12 +54,6 @@ def git(*arguments: str | Path) -> str:
 def talk(command: list[str], data: bytes) -> bytes:
     """What a real client prints when it is given this on its standard input."""
     return subprocess.run(command, input=data, stdout=subprocess.PIPE, timeout=PATIENCE, check=True).stdout
-
-
-@pytest.fixture
-def serve(serve: Serve) -> Iterator[Serve]:
-    with command.killed_afterwards(serve) as start:
-        yield start
 
 
 @pytest.fixture(scope="module")

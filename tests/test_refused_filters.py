@@ -4,14 +4,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
 from tcppar.net.platform import SO_ATTACH_FILTER, SO_ATTACH_REUSEPORT_CBPF, detect
 from tcppar.net.steering import where_permitted
 from tests.conftest import HERE, unavailable
-from tests.support.command import Serve, killed_afterwards
+from tests.support.command import Serve
 from tests.support.descriptors import no_descriptor_free
 from tests.support.handlers import answers
 from tests.support.succession import upgrade
@@ -19,12 +18,6 @@ from tests.support.succession import upgrade
 REFUSED = [{SO_ATTACH_FILTER}, {SO_ATTACH_REUSEPORT_CBPF}, {SO_ATTACH_FILTER, SO_ATTACH_REUSEPORT_CBPF}]
 
 only_full = pytest.mark.parametrize("serve", ["full"], indirect=True)
-
-
-@pytest.fixture
-def serve(serve: Serve) -> Iterator[Serve]:
-    with killed_afterwards(serve) as start:
-        yield start
 
 
 @pytest.fixture(params=REFUSED, ids=lambda options: "-".join(map(str, sorted(options))))

@@ -3,14 +3,12 @@
 import socket
 import sqlite3
 import struct
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import HERE
-from tests.support import command
 from tests.support.command import Serve
 from tests.support.handlers import end_of, peer_of
 from tests.support.server import Server, read_line, wait_until
@@ -18,12 +16,6 @@ from tests.support.server import Server, read_line, wait_until
 SAMPLES = HERE.parent / "samples"
 
 only_full = pytest.mark.parametrize("serve", ["full"], indirect=True)
-
-
-@pytest.fixture
-def serve(serve: Serve) -> Iterator[Serve]:
-    with command.killed_afterwards(serve) as start:
-        yield start
 
 
 @pytest.fixture(params=["fork", "pool"])

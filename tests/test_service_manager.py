@@ -22,12 +22,6 @@ MANAGER = [sys.executable, str(HERE / "support" / "manager.py")]
 TELLS = ["sh", "-c", 'echo "$TCPREMOTEIP $TCPLOCALIP $REMOTE_ADDR"']
 
 
-@pytest.fixture
-def serve(serve: Serve) -> Iterator[Serve]:
-    with command.killed_afterwards(serve) as start:
-        yield start
-
-
 # Listeners.
 
 

@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,12 +18,6 @@ __all__ = ["network"]
 
 TELLS = ["sh", "-c", "echo $IPCLOCALPATH"]
 SPELLINGS = ["{}/run/demo.sock", "{}/link/demo.sock", "run/demo.sock", "./run/../link/demo.sock", "{}//run/demo.sock"]
-
-
-@pytest.fixture
-def serve(serve: Serve) -> Iterator[Serve]:
-    with command.killed_afterwards(serve) as start:
-        yield start
 
 
 @pytest.fixture

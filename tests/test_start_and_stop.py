@@ -44,12 +44,6 @@ STUBBORN = [sys.executable, "-I", "-S", str(HERE / "children" / "stubborn.py")]
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
-@pytest.fixture
-def serve(serve: Serve) -> Iterator[Serve]:
-    with command.killed_afterwards(serve) as start:
-        yield start
-
-
 @pytest.fixture(params=[False, True], ids=["full", "portable"])
 def portable(request: pytest.FixtureRequest) -> bool:
     """The profile, where the `serve` fixture cannot be used."""

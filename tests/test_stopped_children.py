@@ -8,17 +8,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.support import command
 from tests.support.command import Serve
 from tests.support.server import read_all, read_line, stat_fields, wait_until
 
 STOPS_ITSELF = 'trap "echo bye; exit 3" TERM; echo $$; kill -STOP $$; echo not reached'
-
-
-@pytest.fixture
-def serve(serve: Serve) -> Iterator[Serve]:
-    with command.killed_afterwards(serve) as start:
-        yield start
 
 
 @contextmanager

@@ -199,7 +199,8 @@ def test_poll_and_wait_tell_how_a_job_ended(submitted: Submit, tmp_path: Path) -
 
 
 def test_with_wait_it_returns_when_the_job_has_ended(submitted: Submit) -> None:
-    job = submitted(["sleep 0.2", "echo done", "exit 3"], wait=True)
+    until_we_wait = "until grep -q '^State:.S' /proc/$PPID/status; do :; done"
+    job = submitted([until_we_wait, "echo done", "exit 3"], wait=True)
     assert job.log_file.read_text() == "done\n"
     assert is_gone(job.pid)
     assert job.poll() == 3

@@ -6,7 +6,6 @@ import signal
 import socket
 import stat
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,12 +21,6 @@ GREETING = ["echo", "served"]
 MODE_0660 = 0o660
 MODE_0640 = 0o640
 MODE_0604 = 0o604
-
-
-@pytest.fixture
-def serve(serve: Serve) -> Iterator[Serve]:
-    with command.killed_afterwards(serve) as start:
-        yield start
 
 
 @pytest.fixture

@@ -23,12 +23,6 @@ from tests.support.succession import KINDS, SAYS_PID, ask_for_upgrade, install, 
 from tests.test_load import assert_books_balance, outcome_of, start_load
 
 
-@pytest.fixture
-def serve(serve: Serve) -> Iterator[Serve]:
-    with command.killed_afterwards(serve) as start:
-        yield start
-
-
 @pytest.fixture(params=list(KINDS.values()), ids=list(KINDS))
 def server(request: pytest.FixtureRequest, serve: Serve) -> Server:
     """A server of something that tells its process id and then echoes."""

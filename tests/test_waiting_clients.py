@@ -4,24 +4,16 @@ import contextlib
 import signal
 import socket
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import HERE
-from tests.support import command
 from tests.support.command import Serve
 from tests.support.server import read_all, read_line
 
 ECHO = f"{HERE / 'handlers' / 'echoing.py'}:handle"
 FULL = ("--max-connections", "1", "--", "sh", "-c", "echo; exec cat")
-
-
-@pytest.fixture
-def serve(serve: Serve) -> Iterator[Serve]:
-    with command.killed_afterwards(serve) as start:
-        yield start
 
 
 # Starts.

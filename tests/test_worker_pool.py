@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import command, config
+from tests.support import config
 from tests.support.command import Serve
 from tests.support.handlers import (
     HANDLERS,
@@ -26,12 +26,6 @@ from tests.support.handlers import (
     start,
 )
 from tests.support.server import PATIENCE, Record, Server, descriptors, read_line, stop_process, wait_until
-
-
-@pytest.fixture
-def serve(serve: Serve) -> Iterator[Serve]:
-    with command.killed_afterwards(serve) as start:
-        yield start
 
 
 def start_pool(serve: Serve, target: str, workers: str, *more: str) -> Server:

@@ -4,12 +4,10 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support import command
 from tests.support.command import Serve
 from tests.support.server import Record, Server, descendants, read_all, read_line
 from tests.test_shortage import limited, lowest_free_descriptor
@@ -18,12 +16,6 @@ from tests.test_shortage import limited, lowest_free_descriptor
 STUBBORN = ["sh", "-c", "trap '' TERM; echo begun; while :; do sleep 60; done"]
 
 only_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of connections")
-
-
-@pytest.fixture
-def serve(serve: Serve) -> Iterator[Serve]:
-    with command.killed_afterwards(serve) as start:
-        yield start
 
 
 def end_of_a_silent_client(server: Server) -> Record:

@@ -17,7 +17,7 @@ from tests.conftest import unavailable
 from tests.hostile.attacker.channel import TAKEN, framed, packed
 from tests.hostile.services import KILL, LIFETIME, package, users
 from tests.support import config
-from tests.support.server import Server, read_line, stat_fields
+from tests.support.server import Server, read_line, stat_fields, wait_until
 
 _LONGEST = 30
 
@@ -103,7 +103,8 @@ def test_an_orphan_that_another_users_spawner_names_is_still_its_own_connections
             whole = words.with_name("whole")
             whole.write_bytes(framed(packed([[TAKEN, 2, orphan, 0.0]])))
             whole.rename(words)
-            time.sleep(0.2)  # so that the spawner is stopped when the offer comes
+            [spawner] = [record["pid"] for record in server.events("spawner") if record["service"] == "attacker"]
+            wait_until(lambda: stat_fields(spawner)[0] == "T")  # the offer is to come to one that is stopped
             with conversation(server, "attacker"):
                 server.wait_for_event("spawner-died", 2)
         server.wait_for(lambda record: record["event"] == "end" and record["service"] == "other", patience=3)

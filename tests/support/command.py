@@ -67,8 +67,8 @@ def running(
 
 @contextmanager
 def killed_afterwards(serve: Serve) -> Iterator[Serve]:
-    """The `serve` fixture, but what a test leaves running is killed: a test that is about the end of a server asks for
-    it itself, and the others need not wait for it. Who is killed removes nothing: so its temporary files have a folder.
+    """Starts servers as `serve` does, and kills them after the block. Who is killed removes nothing, so their temporary
+    files have a folder.
     """
     started: list[Server] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -83,4 +83,4 @@ def killed_afterwards(serve: Serve) -> Iterator[Serve]:
         finally:
             for server in started:
                 server.process.kill()
-                server.process.wait()
+                server.__exit__(None, None, None)
