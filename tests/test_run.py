@@ -175,7 +175,7 @@ def test_two_that_are_started_at_once_make_it_once(checkout: Checkout) -> None:
 
 def test_a_demo_does_not_keep_others_from_making_theirs(made: Checkout) -> None:
     """The lock is not the server's."""
-    (made.folder / "samples/demo.py").write_text("import os\nprint(sorted(map(int, os.listdir('/dev/fd')))[:4])\n")
+    (made.folder / "samples/demo.py").write_text("import os\nprint(sorted(map(int, os.listdir('/dev/fd'))))\n")
     shutil.rmtree(made.folder / ".venv")
     try:
         assert made.run("demo").stdout.splitlines()[-1] == "[0, 1, 2, 3]"
