@@ -128,6 +128,19 @@ def test_a_keeper_that_could_not_read_at_once(tmp_path: Path) -> None:
         assert_stops(server, keep=True)
 
 
+def test_reports_that_could_not_be_let_go_of(tmp_path: Path) -> None:
+    """What has been read is read once more to be dropped. That it failed was the end of each supervisor."""
+    with started(["--keep", *SAYS_PID]) as server:
+        supervisor = supervisor_of(server, keep=True)
+        for number in range(2, 6):
+            options = Fault("recvmsg", number, errno.ENOMEM).options
+            with traced([supervisor], options, tmp_path / "calls", beyond_exec=True), server.connect() as client:
+                read_line(client)
+                assert answers(client)
+        assert not server.events("recovered")
+        assert_stops(server, keep=True)
+
+
 def test_a_start_whose_log_could_not_be_looked_at_is_refused(tmp_path: Path) -> None:
     """It served without a log."""
     refused = 0

@@ -119,7 +119,10 @@ class Core:
             self.log.flush()
             self.ledger.settle(self.counters)
             for looked_at in self.unsettled:
-                looked_at.forget()
+                try:
+                    looked_at.forget()
+                except OSError:
+                    pass  # memory is short: whoever reads on lets go of it first
             self.unsettled.clear()
 
     def note_faults(self) -> None:
