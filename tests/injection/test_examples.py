@@ -133,10 +133,12 @@ def test_reports_that_could_not_be_let_go_of(tmp_path: Path) -> None:
     with started(["--keep", *SAYS_PID]) as server:
         supervisor = supervisor_of(server, keep=True)
         for number in range(2, 6):
-            options = Fault("recvmsg", number, errno.ENOMEM).options
-            with traced([supervisor], options, tmp_path / "calls", beyond_exec=True), server.connect() as client:
-                read_line(client)
-                assert answers(client)
+            calls = tmp_path / str(number)
+            with traced([supervisor], Fault("recvmsg", number, errno.ENOMEM).options, calls, beyond_exec=True):
+                while "INJECTED" not in calls.read_text():
+                    with server.connect() as client:
+                        read_line(client)
+                        assert answers(client)
         assert not server.events("recovered")
         assert_stops(server, keep=True)
 
