@@ -448,23 +448,57 @@ THREAD = (
     "import threading, time\nthreading.Thread(target=time.sleep, args=[60], name='the sleeper', daemon=True).start()\n"
 )
 HANDLE = "def handle(conn): pass\n"
+PARTIAL = "from functools import partial\n"
+REQUEST = "from socketserver import BaseRequestHandler\nclass Handle(BaseRequestHandler):\n"
 
 MISTAKES: dict[str, tuple[dict[str, str], str, list[str]]] = {
     "syntax error": ({"m": "import os\ndef handle(conn:\n"}, "m:handle", ["SyntaxError", "m.py, line 2"]),
     "syntax error beyond it": ({"m": "import n\n", "n": "x = = 1\n"}, "m:handle", ["SyntaxError", "n.py, line 1"]),
     "error at import": ({"m": "\n1 / 0\n"}, "m:handle", ["ZeroDivisionError: division by zero", "m.py, line 2"]),
     "exit at import": ({"m": "import sys\nsys.exit('no')\n"}, "m:handle", ["SystemExit: no", "m.py, line 2"]),
-    "missing module": ({}, "nowhere:handle", ["No module named 'nowhere'"]),
-    "missing file": ({}, "./nowhere.py:handle", ["'./nowhere.py': no such file"]),
+    "missing module": ({}, "nowhere:handle", ["No module named 'nowhere'", "and in {folder} (directory, or"]),
+    "missing module of a package": ({"p/__init__": ""}, "p.n:handle", ["No module named 'p.n'"]),
+    "missing file": ({}, "./nowhere.py:handle", ["'./nowhere.py': no such file in {folder} (directory, or"]),
+    "missing folder": ({}, "no/where.py:handle", ["'no/where.py': no such file in {folder} (directory, or"]),
+    "missing file anywhere": ({}, "/no/where.py:handle", ["'/no/where.py': no such file"]),
     "missing module beyond it": ({"m": "import nowhere\n"}, "m:handle", ["No module named 'nowhere'", "m.py, line 1"]),
     "missing name": ({"m": HANDLE}, "m:handel", ["m.py has no 'handel'"]),
     "missing name of a package": ({"m/x": HANDLE}, "m:handle", ["has no 'handle'"]),
     "missing name of a built-in": ({}, "time:handle", ["time has no 'handle'"]),
-    "no argument": ({"m": "def handle(): pass\n"}, "m:handle", ["it takes 0 arguments"]),
-    "two arguments": ({"m": "def handle(conn, more): pass\n"}, "m:handle", ["it takes 2 arguments"]),
-    "async, two arguments": ({"m": "async def handle(conn, more): pass\n"}, "m:handle", ["it takes 2 arguments"]),
-    "an argument by name": ({"m": "def handle(conn, *, more): pass\n"}, "m:handle", ["expected a function of one"]),
-    "not callable": ({"m": "handle = 3\n"}, "m:handle", ["3 cannot be called: expected a function of one"]),
+    "no argument": ({"m": "def handle(): pass\n"}, "m:handle", ["it takes no arguments"]),
+    "two arguments": ({"m": "def handle(conn, more): pass\n"}, "m:handle", ["it needs 2 arguments (conn, more)"]),
+    "async, two arguments": ({"m": "async def handle(conn, more): pass\n"}, "m:handle", ["it needs 2 arguments"]),
+    "an argument by name": (
+        {"m": "def handle(conn, *, more): pass\n"},
+        "m:handle",
+        [
+            "it needs the keyword-only argument 'more'",
+            "expected a function or an async def that can be called with one",
+        ],
+    ),
+    "none but by name": ({"m": "def handle(**more): pass\n"}, "m:handle", ["it takes no arguments"]),
+    "two, and any number": (
+        {"m": "def handle(conn, more, *rest): pass\n"},
+        "m:handle",
+        ["needs 2 arguments (conn, more)"],
+    ),
+    "partial of none": ({"m": f"{PARTIAL}handle = partial(lambda: 0, 1)\n"}, "m:handle", ["it takes no arguments"]),
+    "partial, twice": (
+        {"m": f"{PARTIAL}handle = partial(lambda conn: 0, conn=1)\n"},
+        "m:handle",
+        ["it gets the argument 'conn' twice"],
+    ),
+    "handle with an argument": (
+        {"m": f"{REQUEST}    def handle(self, conn): pass\n"},
+        "m:Handle",
+        ["handle needs 2 arguments (self, conn): expected a method that can be called with self alone"],
+    ),
+    "a class of another's": (
+        {"m": f"{REQUEST}    def __init__(self, conn): pass\n"},
+        "m:Handle",
+        ["__init__ takes 2 arguments (self, conn): expected one that can be called with a request, an address and a"],
+    ),
+    "not callable": ({"m": "handle = 3\n"}, "m:handle", ["3 cannot be called: expected a function or an"]),
     "a built-in without arguments": ({}, "os:getcwd", ["it is posix.getcwd, a function of Python itself"]),
     "a built-in with another": ({}, "os:chdir", ["it is posix.chdir, a function of Python itself"]),
     "a method of a built-in class": ({}, "builtins:str.upper", ["it is builtins.str.upper, a function of Python"]),
@@ -472,21 +506,6 @@ MISTAKES: dict[str, tuple[dict[str, str], str, list[str]]] = {
         {"m": "import functools\n@functools.cache\ndef handle(): pass\n"},
         "m:handle",
         ["cannot be called with one argument"],
-    ),
-    "a partial function with all": (
-        {"m": "from functools import partial\nhandle = partial(lambda conn: 1, conn=2)\n"},
-        "m:handle",
-        ["one argument beside those that functools.partial"],
-    ),
-    "a partial function with too many": (
-        {"m": "from functools import partial\nhandle = partial(lambda conn: 1, other=2)\n"},
-        "m:handle",
-        ["one argument beside those that functools.partial"],
-    ),
-    "an object with a call of none": (
-        {"m": "class C:\n    def __call__(self): pass\nhandle = C()\n"},
-        "m:handle",
-        ["it takes 0 arguments"],
     ),
     "the class of socketserver": ({}, "socketserver:StreamRequestHandler", ["handle of socketserver's own classes"]),
     "an abstract class": (
@@ -498,21 +517,20 @@ MISTAKES: dict[str, tuple[dict[str, str], str, list[str]]] = {
         "m:C",
         ["the class is abstract: it lacks answer"],
     ),
-    "a class that takes less": (
-        {
-            "m": "from socketserver import BaseRequestHandler\nclass C(BaseRequestHandler):\n"
-            "    def __init__(self, request): pass\n    def handle(self): pass\n"
-        },
-        "m:C",
-        ["cannot be called with a request, a client's address and a server"],
+    "partial with a name that is not taken": (
+        {"m": f"{PARTIAL}handle = partial(lambda conn: 0, other=2)\n"},
+        "m:handle",
+        ["it does not take the argument 'other', which functools.partial gives it"],
     ),
-    "a class with a handle of a connection": (
-        {
-            "m": "from socketserver import BaseRequestHandler\nclass C(BaseRequestHandler):\n"
-            "    def handle(self, conn): pass\n"
-        },
-        "m:C",
-        ["handle takes more arguments than self"],
+    "an object with a call of none": (
+        {"m": "class C:\n    def __call__(self): pass\nhandle = C()\n"},
+        "m:handle",
+        ["it takes no arguments"],
+    ),
+    "a partial class that gets too much": (
+        {"m": f"{PARTIAL}{REQUEST}    def handle(self): pass\nhandle = partial(Handle, 1)\n"},
+        "m:handle",
+        ["__init__ takes 4 arguments"],
     ),
     "class without handle": ({"m": "class Handle: pass\n"}, "m:Handle", ["the class has no setup, handle and finish"]),
     "thread": ({"m": THREAD + HANDLE}, "m:handle", ["'the sleeper'", "by the handler's own module"]),
@@ -554,11 +572,23 @@ def test_a_handler_that_cannot_be_used_is_told_in_one_message(tmp_path: Path, mi
     modules, target, told = MISTAKES[mistake]
     write_modules(tmp_path, modules)
     message = refusal(tmp_path, target)
-    assert [text for text in told if text not in message] == [], message
+    assert [text for text in told if text.replace("{folder}", str(tmp_path)) not in message] == [], message
+
+
+def test_without_a_directory_a_handler_is_looked_for_where_the_server_was_started(tmp_path: Path) -> None:
+    for target, told in (
+        ("hd/x.py:handle", f"'hd/x.py': no such file in {tmp_path} (directory, or where the server was started)"),
+        (
+            "nowhere:handle",
+            f"where the server's Python searches, and in {tmp_path} (directory, or where the server was",
+        ),
+    ):
+        outcome = command.run("check", "127.0.0.1:1", "--handler", target, cwd=tmp_path)
+        assert outcome.returncode == 100
+        assert told in outcome.stderr
 
 
 REPLY = "conn.write(b'served')"
-PARTIAL = "from functools import partial\n"
 TAKE_ONE = {
     "by name": f"{PARTIAL}def reply(conn, more): {REPLY}\nhandle = partial(reply, more=1)\n",
     "by name alone": f"{PARTIAL}def reply(conn, *, more): {REPLY}\nhandle = partial(reply, more=1)\n",

@@ -1,10 +1,12 @@
 """What users have called when a handler's process begins and ends."""
 
+import functools
 from pathlib import Path
 
 import pytest
 
 import tcppar
+from tests.support import command
 from tests.support.command import Serve
 from tests.support.handlers import said_by
 from tests.support.server import Server
@@ -86,15 +88,77 @@ def test_a_stop_that_fails_is_told(serve: Serve, mode: str, tmp_path: Path) -> N
     assert "LookupError: in vain" in lines
 
 
-async def _coroutine() -> None: ...
+async def coroutine() -> None: ...
 
 
-def _generator() -> object:
+def generator() -> object:
     yield
 
 
-@pytest.mark.parametrize("wrong", [_coroutine, _generator, 3])
-def test_what_a_call_would_not_run_is_refused(wrong: object) -> None:
+async def asynchronous_generator() -> object:
+    yield
+
+
+def of_a_name(name: str) -> None: ...
+
+
+def of_a_name_by_name(*, name: str) -> None: ...
+
+
+class Callable:
+    async def __call__(self) -> None: ...
+
+
+UNFIT: list[tuple[object, str]] = [
+    (coroutine, "coroutine is an async def"),
+    (Callable(), "is an async def"),
+    (functools.partial(coroutine), "is an async def"),
+    (generator, "generator is a generator function"),
+    (asynchronous_generator, "asynchronous_generator is an async generator function"),
+    (of_a_name, "of_a_name needs the argument 'name'"),
+    (of_a_name_by_name, "of_a_name_by_name needs the keyword-only argument 'name'"),
+    (3, "3 cannot be called"),
+]
+
+
+@pytest.mark.parametrize(("unfit", "told"), UNFIT)
+def test_what_a_call_would_not_run_is_refused(unfit: object, told: str) -> None:
     for register in (tcppar.on_start, tcppar.on_stop):
-        with pytest.raises(TypeError, match="expected a plain function without arguments"):
-            register(wrong)  # type: ignore[type-var]
+        with pytest.raises(
+            TypeError, match=f"tcppar.{register.__name__}: .*expected a function that can be called"
+        ) as it:
+            register(unfit)  # type: ignore[type-var]
+        assert told in str(it.value)
+
+
+@pytest.mark.parametrize("hook", ["on_start", "on_stop"])
+def test_it_is_refused_at_the_start_with_its_place(tmp_path: Path, hook: str) -> None:
+    (tmp_path / "app.py").write_text(
+        f"import tcppar\n@tcppar.{hook}\nasync def connect(): pass\ndef handle(conn): pass\n"
+    )
+    outcome = command.run("serve", "127.0.0.1:0", "--handler", f"{tmp_path}/app.py:handle")
+    assert outcome.returncode == 100
+    assert f"tcppar.{hook}: connect is an async def" in outcome.stderr
+    assert "app.py, line 2" in outcome.stderr
+
+
+def test_a_coroutine_that_a_function_has_returned_is_not_passed_over(serve: Serve, tmp_path: Path) -> None:
+    text = (
+        "import tcppar\nasync def connect(): pass\ntcppar.on_start(lambda: connect())\n"
+        "def handle(conn): conn.write(b'served')\n"
+    )
+    server = serve_text(serve, tmp_path, text, "fork")
+    assert said_by(server) == ""
+    told = "TypeError: <lambda> has returned a coroutine of connect, which nobody runs: expected a function"
+    server.wait_for(lambda record: record["event"] == "stderr" and record["line"].startswith(told))
+
+
+def test_other_results_mean_nothing(serve: Serve, mode: str, tmp_path: Path) -> None:
+    """signal.signal returns the former handler, which is a function here."""
+    text = (
+        "import signal, tcppar\ndef former(number, frame): pass\nsignal.signal(signal.SIGUSR1, former)\n"
+        "tcppar.on_start(lambda: signal.signal(signal.SIGUSR1, signal.SIG_DFL))\n"
+        "def handle(conn): conn.write(b'served')\n"
+    )
+    server = serve_text(serve, tmp_path, text, mode)
+    assert said_by(server) == "served"

@@ -113,9 +113,9 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Meta(
             description="A Python handler to run instead of a command, as `module:name` or `path/file.py:name`: a "
             "function that takes a Connection, an `async def` that takes an AsyncConnection, or a request handler "
-            "class from socketserver. With a file, its folder comes first on the module path. Modules are searched for "
-            "where the server's Python searches (PYTHONPATH, installed packages), then in `directory` (if unset: where "
-            "the server was started)."
+            "class from socketserver. A relative path is relative to `directory`, and the file's folder comes first on "
+            "the module path. A module is searched for where the server's Python searches (PYTHONPATH, installed "
+            "packages), then in `directory`. If `directory` is unset, it is the one in which the server was started."
         ),
     ] = None
     mode: Annotated[

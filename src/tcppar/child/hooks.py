@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+
+from tcppar.child.calling import ASYNC_GENERATOR, COROUTINE, GENERATOR, Call
+from tcppar.child.unrun import unrun
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -9,8 +14,10 @@ if TYPE_CHECKING:
 
     Hook = TypeVar("Hook", bound=Callable[[], Any])
 
-# Flags of code (inspect, "Code Objects Bit Flags"): generators, coroutines, asynchronous generators.
-_RUNS_NOTHING = 0x20 | 0x80 | 0x200
+_EXPECTED = (
+    "expected a function that can be called without arguments, and is neither async def nor a generator function"
+)
+_UNRUN = (CoroutineType, GeneratorType, AsyncGeneratorType)
 
 _at_start: list[Callable[[], Any]] = []
 _at_stop: list[Callable[[], Any]] = []
@@ -27,35 +34,54 @@ def on_start(function: Hook) -> Hook:
             database = psycopg.connect(URL)
 
     Decorate functions of modules that the handler's module imports, or its own. They are called in the order in which
-    they were decorated. If one raises, its traceback is in the log, and the process ends: the client of a process of
-    mode `fork` sees the end of its connection, and another worker is made in place of a worker.
+    they were decorated, outside of any event loop. If one raises, its traceback is in the log, and the process ends:
+    the client of a process of mode `fork` sees the end of its connection, and a worker is replaced.
 
     Args:
-        function: without arguments, and no coroutine or generator function.
+        function: without arguments, and no coroutine or generator function. `asyncio.run` in it runs a coroutine.
 
     Raises:
-        TypeError: it is one.
+        TypeError: it is one, or needs arguments.
     """
-    _at_start.append(_checked(function))
+    _at_start.append(_checked(function, "on_start"))
     return function
 
 
 def on_stop(function: Hook) -> Hook:
-    """Have a function called at the orderly end of each process of the handler that has begun: when a worker is let go
+    """Have a function called at the orderly end of each process of the handler that has begun: when a worker is removed
     or replaced, or when the connection of a process of mode `fork` has ended. Not if it is killed.
 
     Args:
-        function: as for `on_start`. What it raises is told in the log.
+        function: as for `on_start`. If it raises, its traceback is in the log.
+
+    Raises:
+        TypeError: as for `on_start`.
     """
-    _at_stop.append(_checked(function))
+    _at_stop.append(_checked(function, "on_stop"))
     return function
 
 
-def _checked(function: Hook) -> Hook:
-    code = getattr(function, "__code__", None)
-    if not callable(function) or (code is not None and code.co_flags & _RUNS_NOTHING):
-        raise TypeError(f"{function!r}: expected a plain function without arguments, which is called and not awaited")
+def _checked(function: Hook, hook: str) -> Hook:
+    if (why := _unfit(function)) is not None:
+        raise TypeError(f"tcppar.{hook}: {_name(function)} {why}: {_EXPECTED}")
     return function
+
+
+def _unfit(function: object) -> str | None:
+    if not callable(function):
+        return "cannot be called"
+    call = Call(function, 0)
+    if call.flags & ASYNC_GENERATOR:
+        return "is an async generator function, and a call runs nothing of it"
+    if call.flags & GENERATOR:
+        return "is a generator function (it has a yield), and a call runs nothing of it"
+    if call.flags & COROUTINE:
+        return "is an async def, and no event loop runs it (asyncio.run in a function would)"
+    return None if isinstance(function, type) else call.misfit()
+
+
+def _name(function: object) -> str:
+    return getattr(function, "__qualname__", None) or repr(function)
 
 
 def are_there() -> bool:
@@ -68,11 +94,18 @@ def start() -> None:
     global _started
     _started = True
     for function in _at_start:
-        function()
+        _call(function)
 
 
 def stop() -> None:
     """It ends, in order; a spare one perhaps without having begun."""
     if _started:
         for function in _at_stop:
-            function()
+            _call(function)
+
+
+def _call(function: Callable[[], Any]) -> None:
+    # Not all that `unrun` knows: signal.signal returns a function, and nobody is to call it.
+    result = function()
+    if isinstance(result, _UNRUN) and (left := unrun(result)) is not None:
+        raise TypeError(f"{_name(function)} has returned {left.partition(':')[0]}: {_EXPECTED}")

@@ -37,7 +37,8 @@ def script(path: str, target: str) -> str:
         with open(file, "rb"):
             pass
     except FileNotFoundError:
-        raise CannotLoad(f"handler {target}: {path!r}: no such file") from None
+        where = "" if os.path.isabs(path) else f" in {_shown_folder(os.getcwd())}"
+        raise CannotLoad(f"handler {target}: {path!r}: no such file{where}") from None
     except OSError as error:
         raise CannotLoad(f"handler {target}: {path!r}: {_reader()} cannot read it: {error.strerror}") from None
     while os.path.islink(file):
@@ -69,6 +70,18 @@ def hidden_by(error: BaseException) -> str:
     hidden = [entry for entry in sys.path if os.path.lexists(entry) and not os.access(entry, os.R_OK | os.X_OK)]
     hidden += [entry for entry in sys.path if _is_out_of_reach(entry)]
     return f"; {_reader()} cannot look into {', '.join(hidden)}" if hidden else ""
+
+
+def looked_in(error: BaseException, module_name: str, folder: str) -> str:
+    """What is to be added where the handler's own module, or its package, is nowhere."""
+    if not isinstance(error, ModuleNotFoundError) or error.name != module_name.partition(".")[0]:
+        return ""
+    ours = f", and in {_shown_folder(folder)}" if folder else ""
+    return f"; looked for where the server's Python searches{ours}"
+
+
+def _shown_folder(folder: str) -> str:
+    return f"{folder} (directory, or where the server was started)"
 
 
 def _is_out_of_reach(entry: str) -> bool:

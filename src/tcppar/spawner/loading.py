@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 
-from tcppar.child.handlers import LATE, SERVER, Handler
+from tcppar.child.handlers import LATE, REQUEST_HANDLER, SERVER, Handler
 from tcppar.child.own_path import own
 from tcppar.spawner import files, fresh_sources, site_packages
 from tcppar.spawner.account import account_of
@@ -66,7 +66,7 @@ def load(wanted: Wanted) -> Handler:
         for module_name in wanted.preload:
             _import(module_name, f"preload {module_name}")
             watch.note(module_name)
-        module = _import(where, f"handler {target}") if file is None else _from_file(file, target)
+        module = _from_file(file, target) if file else _import(where, f"handler {target}", wanted.folder)
         watch.note()
     called = _find(module, name, target)
     try:
@@ -116,12 +116,18 @@ def sources(failure: CannotLoad | None = None) -> tuple[str, ...]:
     return tuple(sorted(file for file in files if os.path.isabs(file) and not any(part in file for part in installed)))
 
 
-def _import(name: str, what: str) -> ModuleType:
+def _import(name: str, what: str, folder: str | None = None) -> ModuleType:
+    """Import a module.
+
+    Args:
+        folder: of the handler's own module, where it is looked for if it is nowhere else; empty for nowhere.
+    """
     try:
         return importlib.import_module(name)
     except BaseException as error:  # it is a user's module, and may do anything
         ends = "ends its process when it is imported: " if isinstance(error, SystemExit) else ""
-        raise CannotLoad(f"{what}: {ends}{account_of(error)}{files.hidden_by(error)}") from error
+        where = "" if folder is None else files.looked_in(error, name, folder)
+        raise CannotLoad(f"{what}: {ends}{account_of(error)}{where}{files.hidden_by(error)}") from error
 
 
 def _is_installed(module_name: str) -> bool:
