@@ -111,9 +111,8 @@ def test_a_limit_that_no_child_could_set_is_refused() -> None:
         *("serve", "127.0.0.1:0", *user, "--rlimit", "nofile=101", "--", "cat"), preexec_fn=limited(100)
     )
     assert outcome.returncode == 100
-    assert "rlimits.nofile: 101: only root, with CAP_SYS_RESOURCE, can go above the server's own hard limit, 100" in (
-        outcome.stderr
-    )
+    assert "rlimits.nofile: 101: user " in outcome.stderr
+    assert " cannot go above the server's own hard limit, 100" in outcome.stderr
 
 
 @pytest.mark.parametrize("verb", ["check", "serve"])

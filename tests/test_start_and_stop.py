@@ -419,7 +419,7 @@ def test_a_group_for_a_user_without_a_name_is_told() -> None:
     ).returncode:
         pytest.skip("another user may not read this installation")
     outcome = command.run("serve", "127.0.0.1:0", "--group", "0", "--", "cat", wrapper=wrapper)
-    assert_refused(outcome, 100, "group: only root can change it")
+    assert_refused(outcome, 100, "group: '0': the server runs as user 54321, and only root can change the group")
 
 
 def test_a_server_may_start_in_a_directory_that_is_gone(serve: Serve, tmp_path: Path) -> None:

@@ -314,7 +314,8 @@ def test_only_root_gives_sockets_away(path: Path) -> None:
     else:
         outcome = command.run("check", f"unix:{path}", "--socket-user", "root", "--", "cat")
     assert outcome.returncode == 100
-    assert "socket_user: only root can give the socket to another user" in outcome.stderr
+    assert "socket_user: 'root': the server runs as user " in outcome.stderr
+    assert "only root can give the socket to another user" in outcome.stderr
 
 
 # Abstract sockets.

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from tcppar import feasibility, import_path, programs, unknown_settings
+from tcppar import feasibility, import_path, own_user, programs, unknown_settings
 from tcppar.child import contract
 from tcppar.conversion import convert
 from tcppar.errors import LONGEST_SHOWN, ConfigurationError, shown
@@ -27,6 +27,7 @@ _PLAIN_WORD = re.compile(rf"[A-Za-z0-9_.-]{{1,{LONGEST_NAME}}}")
 LARGEST_CONFIG = 2 << 20
 """In bytes, as it is handed on to a next supervisor, which needs it several times."""
 _MOST_SHOWN = 100
+_NOT_ROOT = "the server runs as user "
 
 
 class ServiceConfig(Struct, frozen=True):
@@ -185,7 +186,8 @@ def _identity(settings: ServiceSettings, prefix: str, mistakes: list[str]) -> Id
         return None
     gid = group.gr_gid if group else account.pw_gid
     if os.geteuid() != 0 and (account.pw_uid, gid) != (os.geteuid(), os.getegid()):
-        mistakes.append(f"{prefix}{'user' if settings.user else 'group'}: only root can change it")
+        name, value = ("group", settings.group) if settings.user is None else ("user", settings.user)
+        mistakes.append(f"{prefix}{name}: {value!r}: {_NOT_ROOT}{own_user.name()}, and only root can change the {name}")
         return None
     groups = [gid] if settings.user is None else os.getgrouplist(account.pw_name, gid)
     return Identity(account.pw_name, account.pw_uid, gid, tuple(groups), account.pw_dir, account.pw_shell)
@@ -199,14 +201,16 @@ def _socket_rights(settings: ServiceSettings, prefix: str, mistakes: list[str]) 
         if uid is None:
             mistakes.append(f"{prefix}socket_user: {settings.socket_user!r}: no such user on this system")
         elif os.geteuid() not in (0, uid):
-            mistakes.append(f"{prefix}socket_user: only root can give the socket to another user")
+            why = f"{_NOT_ROOT}{own_user.name()}, and only root can give the socket to another user"
+            mistakes.append(f"{prefix}socket_user: {settings.socket_user!r}: {why}")
     if settings.socket_group is not None:
         group = _entry(settings.socket_group, grp.getgrnam, grp.getgrgid)
         gid = None if group is None else group.gr_gid
         if gid is None:
             mistakes.append(f"{prefix}socket_group: {settings.socket_group!r}: no such group on this system")
         elif os.geteuid() != 0 and gid not in (os.getegid(), *os.getgroups()):
-            mistakes.append(f"{prefix}socket_group: only root can choose a group that the server is not in")
+            why = f"{_NOT_ROOT}{own_user.name()}, and only root can choose a group that the server is not in"
+            mistakes.append(f"{prefix}socket_group: {settings.socket_group!r}: {why}")
     mode = None if settings.socket_mode is None else int(settings.socket_mode)
     return Rights(mode, -1 if uid is None else uid, -1 if gid is None else gid)
 

@@ -6,7 +6,7 @@ import resource
 from collections.abc import Mapping
 from typing import Any
 
-from tcppar import programs
+from tcppar import own_user, programs
 from tcppar.child import contract
 from tcppar.conversion import reaches_the_system
 from tcppar.errors import shown
@@ -53,7 +53,7 @@ def impossible(settings: ServiceSettings, prefix: str, given: Mapping[str, Any])
     if settings.directory is not None and programs.is_missing(settings.directory):
         found.append(f"{prefix}.directory: {settings.directory!r}: no such directory")
     if settings.nice < 0 and os.geteuid() != 0:
-        found.append(f"{prefix}.nice: {settings.nice}: only root can go below 0")
+        found.append(f"{prefix}.nice: {settings.nice}: user {own_user.name()} cannot go below 0, only root can")
     known = sorted(name.removeprefix("RLIMIT_").lower() for name in dir(resource) if name.startswith("RLIMIT_"))
     found.extend(
         f"{prefix}.rlimits.{name}: unknown limit: expected one of {', '.join(known)}"

@@ -262,7 +262,7 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ] = None
     nice: Annotated[
         Annotated[int, Meta(ge=-20, le=19)],
-        Meta(description="Added to the nice value of children; negative needs root."),
+        Meta(description="Added to the nice value of children. A negative number needs root, with CAP_SYS_NICE."),
     ] = 0
     rlimits: Annotated[
         dict[str, ResourceLimit],

@@ -96,8 +96,4 @@ def _is_out_of_reach(entry: str) -> bool:
 
 def _reader() -> str:
     """Who reads, in words."""
-    pwd = own("pwd")  # for a message alone
-    try:
-        return f"the user {pwd.getpwuid(os.geteuid()).pw_name}"
-    except KeyError:
-        return f"the user {os.geteuid()}"
+    return f"the user {own('tcppar.own_user').name()}"  # for a message alone

@@ -127,7 +127,7 @@ def _import(name: str, what: str, folder: str | None = None) -> ModuleType:
     except BaseException as error:  # it is a user's module, and may do anything
         ends = "ends its process when it is imported: " if isinstance(error, SystemExit) else ""
         where = "" if folder is None else files.looked_in(error, name, folder)
-        raise CannotLoad(f"{what}: {ends}{account_of(error)}{where}{files.hidden_by(error)}") from error
+        raise CannotLoad(f"{what}: {ends}{account_of(error)}{files.hidden_by(error)}{where}") from error
 
 
 def _is_installed(module_name: str) -> bool:

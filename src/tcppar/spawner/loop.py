@@ -285,6 +285,7 @@ def _import_for(plan: ChildPlan) -> None:
     """
     if plan.handler is None:
         importlib.import_module("tcppar.spawner.runnable")
+        importlib.import_module("tcppar.spawner.missing_rights")
     else:
         importlib.import_module("tcppar.spawner.forking")
         importlib.import_module("tcppar.spawner.loading")

@@ -1,15 +1,6 @@
 """What this process's user can reach, and where on the way to it that ends. Imported where something was refused."""
 
 import os
-import pwd
-
-
-def own_name() -> str:
-    """This process's user, by name if it has one."""
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
 
 
 def blocked(path: str) -> str:

@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 
+from tcppar import own_user
 from tcppar.child.process import limits
 from tcppar.spawner import reach
 from tcppar.spawner.attempt import attempt
@@ -72,7 +73,7 @@ def _refusal(
     program: str, words: Sequence[bytes], environment: Mapping[bytes, bytes], rlimits: Sequence[tuple[str, int, int]]
 ) -> str | None:
     if not _may_run(program):
-        return f"{program!r}: user {reach.own_name()} cannot run it: {_reason(program)}"
+        return f"{program!r}: user {own_user.name()} cannot run it: {_reason(program)}"
     if (interpreter := _missing_interpreter(program, environment)) is not None:
         return f"{program!r}: its interpreter {interpreter}"
     if sys.platform != "linux" or (reason := _of_kernel(program, words, environment, rlimits)) is None:
@@ -94,7 +95,7 @@ def _of_kernel(
     if outcome.complaints:
         return f"it cannot be loaded: {'; '.join(outcome.complaints)}{'; ' + _LIMITS if rlimits else ''}"
     if not os.access(program, os.R_OK) and _is_another(outcome.executes, program):
-        return f"user {reach.own_name()} cannot read it, and its interpreter has to: {os.strerror(errno.EACCES)}"
+        return f"user {own_user.name()} cannot read it, and its interpreter has to: {os.strerror(errno.EACCES)}"
     return None
 
 

@@ -11,7 +11,7 @@ from tcppar.child.process import limits
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 
 class CannotEnter(Exception):
@@ -36,35 +36,42 @@ def enter(*, nice: int, umask: int | None, user: tuple[int, int, Sequence[int]] 
     Raises:
         CannotEnter: with the setting that the system refused.
     """
-    setting = "nice"
     try:
         os.nice(nice)
-        if umask is not None:
-            setting = "umask"
-            os.umask(umask)
-        setting = "user"
-        if user is not None:
-            _become(*user)
-        if directory is not None:
-            setting = "directory"
-            os.chdir(directory)
     except OSError as error:
-        where = f" {_place(directory)}" if setting == "directory" and directory is not None else ""
-        raise CannotEnter(f"{setting}:{where} {error.strerror}") from error
+        raise CannotEnter(_missing().of_nice(nice, error)) from error
+    if umask is not None:
+        os.umask(umask)
+    if user is not None:
+        _become(*user)
+    if directory is not None:
+        try:
+            os.chdir(directory)
+        except OSError as error:
+            raise CannotEnter(f"directory: {_place(directory)} {error.strerror}") from error
+
+
+def _missing() -> Any:
+    return own("tcppar.spawner.missing_rights")  # where it fails: what is loaded here counts once for each spawner
 
 
 def _place(directory: str) -> str:
-    from tcppar.spawner import reach  # where it fails: what is loaded here counts once for each spawner
-
-    return f"{directory!r}: user {reach.own_name()} cannot enter it{reach.blocked(directory)}:"
+    reach = own("tcppar.spawner.reach")  # as above
+    return f"{directory!r}: user {own('tcppar.own_user').name()} cannot enter it{reach.blocked(directory)}:"
 
 
 def _become(uid: int, gid: int, groups: Sequence[int]) -> None:
     if (uid, gid) == (os.geteuid(), os.getegid()):
         return
-    os.setgroups(groups)
-    os.setresgid(gid, gid, gid)
-    os.setresuid(uid, uid, uid)
+    call = "setgroups"
+    try:
+        os.setgroups(groups)
+        call = "setresgid"
+        os.setresgid(gid, gid, gid)
+        call = "setresuid"
+        os.setresuid(uid, uid, uid)
+    except OSError as error:
+        raise CannotEnter(_missing().of_user(uid, gid, call, error)) from error
 
 
 def try_a_process(*, leads_session: bool) -> None:
@@ -117,13 +124,7 @@ def try_limits(rlimits: Iterable[tuple[str, int, int]]) -> None:
         _end_by_refused([limit for _, limit in wanted])
     _, status = os.waitpid(pid, 0)
     if os.WIFEXITED(status) and (number := os.WEXITSTATUS(status)):
-        (name, soft, hard), (kind, _) = wanted[number - 1]
-        ours = own("resource").getrlimit(kind)[1]
-        raise CannotEnter(
-            f"rlimits.{name}: {_shown(soft, hard)}: only root, with CAP_SYS_RESOURCE, can go above the server's own "
-            f"hard limit, {_shown(ours, ours)}{', for nofile up to fs.nr_open' if name == 'nofile' else ''}",
-            mistake=True,
-        )
+        raise CannotEnter(_missing().of_limit(*wanted[number - 1][0]), mistake=True)
 
 
 def _end_by_refused(wanted: Sequence[tuple[int, tuple[int, int]]]) -> NoReturn:
@@ -141,11 +142,6 @@ def _end_by_refused(wanted: Sequence[tuple[int, tuple[int, int]]]) -> NoReturn:
         os._exit(refused)
 
 
-def _shown(soft: int, hard: int) -> str:
-    both = ["unlimited" if limit < 0 else str(limit) for limit in (soft, hard)]
-    return both[0] if soft == hard else ":".join(both)
-
-
 def try_control_files(folder: str) -> None:
     """Write a control file and remove it again. Later children may do to the folder what they like.
 
@@ -158,9 +154,8 @@ def try_control_files(folder: str) -> None:
     try:
         control_file.write(path, "")
     except OSError as error:
-        from tcppar.spawner import reach
-
-        where = f"user {reach.own_name()} cannot write to {folder!r}{reach.blocked(path)}"
+        reach = own("tcppar.spawner.reach")
+        where = f"user {own('tcppar.own_user').name()} cannot write to {folder!r}{reach.blocked(path)}"
         raise CannotEnter(f"control_file: {where}: {error.strerror} (TMPDIR chooses another folder)") from error
     control_file.remove(path)
 
