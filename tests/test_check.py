@@ -158,8 +158,8 @@ def test_a_client_of_a_bare_port_may_be_of_either_family() -> None:
     [
         (["--from=somewhere", "--service=web"], "--from 'somewhere': expected a numeric IPv4 or IPv6 address"),
         (["--from=192.0.2.7"], "--service is missing: expected one of web, local"),
-        (["--from=192.0.2.7", "--service=wbe"], "--service wbe: expected one of web, local"),
-        (["--service=wbe"], "--service wbe: expected one of web, local"),
+        (["--from=192.0.2.7", "--service=wbe"], "--service 'wbe': expected one of web, local"),
+        (["--service=wbe"], "--service 'wbe': expected one of web, local"),
         (["--from=192.0.2.7", "--service=local"], "service local has no listener for an ipv4 client"),
     ],
 )

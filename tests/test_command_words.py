@@ -96,3 +96,79 @@ def test_another_commands_flags_are_suggested_in_the_same_way() -> None:
 )
 def test_a_number_is_asked_for_in_words_of_the_command(words: tuple[str, ...], told: str) -> None:
     assert told in said(*words)
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+@pytest.mark.parametrize("name", [[], ["serve"], ["check"], ["upgrade"], ["selftest"]], ids=lambda name: " ".join(name))
+def test_help_is_on_standard_output(name: list[str], flag: str) -> None:
+    outcome = command.run(*name, flag)
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    assert outcome.stdout.startswith("Usage: ")
+
+
+def test_without_a_command_there_is_the_help() -> None:
+    outcome = command.run()
+    assert (outcome.returncode, outcome.stdout) == (100, "")
+    assert outcome.stderr == command.run("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["hceck"], "no such command 'hceck'; did you mean check?"),
+        ([""], "no such command '': expected one of check, selftest, serve, upgrade; see tcppar --help"),
+        (["help"], "no such command 'help': expected one of check, selftest, serve, upgrade; see tcppar --help"),
+        (["--hlep"], "No such option '--hlep'; did you mean --help?"),
+        (["--nope"], "No such option '--nope'"),
+        (["serve"], "serve: expected ADDRESS... -- PROGRAM [ARGUMENT]..., or -c FILE; see tcppar serve --help"),
+        (["check"], "check: expected ADDRESS... -- PROGRAM [ARGUMENT]..., or -c FILE; see tcppar check --help"),
+        (["upgrade"], "Missing argument 'PID'."),
+        (["upgrade", "0"], "Invalid value for 'PID': '0': expected a whole number, 1 or more"),
+        (
+            ["serve", ":0", "--command", "cat"],
+            "No such option '--command': the program and its arguments go at the end: ADDRESS... -- PROGRAM "
+            "[ARGUMENT]...",
+        ),
+        (["check", ":0", "--umsak", "027", "cat"], "No such option '--umsak'; did you mean --umask?"),
+        (["check", ":0", "--service", "", "--", "cat"], "--service '': expected one of cat"),
+        (["check", "-c", "file", ":0", ""], "command line: :0 '': with -c, this belongs in the file (file)"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_an_empty_or_wrong_command_is_told_once_with_what_is_expected(words: list[str], told: str) -> None:
+    assert said(*words) == told
+
+
+NO_MODULE = "expected the name of a module, such as json or package.module"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--handler", ""], """handler: '': expected "module:name" or "path/file.py:name\""""),
+        (["--handler", "", "--", "cat"], """handler: '': expected "module:name" or "path/file.py:name\""""),
+        (["--handler", "json:dumps", "--preload", ""], f"preload: '': {NO_MODULE}"),
+        (["--handler", "json:dumps", "--preload", "./x.py"], f"preload: './x.py': {NO_MODULE}"),
+        (
+            ["--clear-environment", "--keep-environment", "", "--", "cat"],
+            "keep_environment: '': not a name for a variable: expected one without = and NUL",
+        ),
+        (
+            ["--clear-environment", "--keep-environment", "A=B", "--", "cat"],
+            "keep_environment: 'A=B': not a name for a variable: expected one without = and NUL",
+        ),
+        (["--environment", "", "--", "cat"], "--environment '': expected NAME=VALUE"),
+        (["--user", "", "--", "cat"], "user: '': no such user on this system"),
+        (["--directory", "", "--", "cat"], "directory: '': no such directory"),
+        (["--log-format", "", "--", "cat"], "log_format: '': expected one of text, json"),
+        (["--nice", "", "--", "cat"], "nice: '': expected a whole number from -20 to 19"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_an_empty_value_is_one_mistake(words: list[str], told: str) -> None:
+    assert said("check", ":0", *words) == f"command line: {told}"
+
+
+def test_an_empty_control_file_is_a_file_too() -> None:
+    outcome = command.run("check", ":0", "--control-file", "", "--from", "127.0.0.1", "--", "cat", "{ctl}")
+    assert "\ncommand: cat /tmp/tcppar-cat-XXXXXXXX/files/" in outcome.stdout

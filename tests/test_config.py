@@ -748,7 +748,7 @@ def test_mistakes_on_the_command_line_are_told_at_once() -> None:
 )
 def test_with_a_file_the_settings_of_services_stand_there(words: list[str], tmp_path: Path) -> None:
     load(tmp_path, SOUND)
-    with pytest.raises(ConfigurationError, match="stands in the file when there is one"):
+    with pytest.raises(ConfigurationError, match="with -c, this belongs in the file"):
         by_words("-c", str(tmp_path / "tcppar.toml"), *words)
 
 

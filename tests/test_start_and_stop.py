@@ -372,7 +372,7 @@ def test_a_directory_that_the_user_may_not_enter_is_told(tmp_path: Path) -> None
         (["0", "--backlog", "99999999999", "--", "cat"], "backlog"),
         (["0", "--drain-timeout", "9" * 400, "--", "cat"], "drain_timeout"),
         (["-c", "/nonexistent.toml"], "/nonexistent.toml: cannot be read: No such file or directory"),
-        (["-c", "/etc/passwd", "0", "--", "cat"], "stands in the file"),
+        (["-c", "/etc/passwd", "0", "--", "cat"], "with -c, this belongs in the file (/etc/passwd)"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
@@ -406,7 +406,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
 def test_a_missing_or_unknown_command_is_wrong_usage(arguments: list[str]) -> None:
     outcome = command.run(*arguments)
     assert outcome.returncode == 100
-    assert outcome.stderr.startswith("tcppar: ")
+    assert outcome.stderr.startswith("tcppar: " if arguments else "Usage: ")
     assert "Traceback" not in outcome.stderr
 
 

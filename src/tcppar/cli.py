@@ -12,7 +12,7 @@ import click
 
 import tcppar
 from tcppar import flags, needs
-from tcppar.command_words import Command, CommandAfterDashes, File, Seconds, WholeNumber
+from tcppar.command_words import Command, CommandAfterDashes, Commands, File, Seconds, WholeNumber
 from tcppar.config import Config
 from tcppar.errors import ConfigurationError, ExitCode, SystemRefused, TcpparError, as_refusal
 from tcppar.events import Level
@@ -24,7 +24,11 @@ from tcppar.supervisor import trial, upgrade
 from tcppar.upgrading import RunningServer
 
 
-@click.group(help="Give every TCP connection a process of its own.")
+@click.group(
+    cls=Commands,
+    help="Give every TCP connection a process of its own.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(tcppar.__version__, prog_name="tcppar")
 def cli() -> None:
     """Group of all commands."""
@@ -153,7 +157,7 @@ def check(
 
 
 @cli.command("upgrade", cls=Command, short_help="Replace a running server with the installed version.")
-@click.argument("pid", type=WholeNumber())
+@click.argument("pid", type=WholeNumber(1))
 @click.option(
     "--timeout",
     type=Seconds(0),

@@ -2,6 +2,7 @@
 
 import math
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from shutil import which
@@ -10,14 +11,15 @@ from typing import Any
 import click
 
 from tcppar import wording
-from tcppar.errors import ConfigurationError, shown
+from tcppar.errors import ConfigurationError, ExitCode, shown
 from tcppar.net.address import Address
 
+_WORDS_OF_ALL = "ADDRESS... -- PROGRAM [ARGUMENT]..."
 # Settings that are no flags, but words of the command; and what other servers have for them.
 _WORDS = {
     "listen": "addresses are given without a flag: ADDRESS... -- PROGRAM",
     "bind": "addresses are given without a flag: ADDRESS... -- PROGRAM",
-    "command": "the program and its arguments go at the end: ADDRESS... -- PROGRAM [ARGUMENT]...",
+    "command": f"the program and its arguments go at the end: {_WORDS_OF_ALL}",
 }
 
 
@@ -31,16 +33,49 @@ class Command(click.Command):
             raise click.UsageError(_no_such_option(error.option_name, self.params), ctx) from None
 
 
+class Commands(click.Group):
+    """All commands. Without a word there is the help, and the exit code of wrong usage, as nothing was done."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args:
+            click.echo(ctx.get_help(), err=True)
+            sys.exit(ExitCode.USAGE)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise click.UsageError(_no_such_option(error.option_name, self.params), ctx) from None
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args[0] in self.commands:
+            return super().resolve_command(ctx, args)
+        if near := wording.nearest(args[0], [*self.commands]):
+            raise click.UsageError(f"no such command {args[0]!r}; did you mean {near}?", ctx)
+        raise click.UsageError(
+            f"no such command {args[0]!r}: expected one of {', '.join(sorted(self.commands))}; see tcppar --help", ctx
+        )
+
+
 class WholeNumber(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.5
-    """A number such as a descriptor's or a process's."""
+    """A number such as a descriptor's or a process's.
+
+    Args:
+        least: the smallest that there can be; None for any.
+    """
 
     name = "number"
 
+    def __init__(self, least: int | None = None) -> None:
+        self._least = least
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
-            return int(value)
+            number = int(value)
         except ValueError:
-            self.fail(f"{shown(value)}: expected a whole number", param, ctx)
+            number = None
+        if number is None or (self._least is not None and number < self._least):
+            least = "" if self._least is None else f", {self._least} or more"
+            self.fail(f"{shown(value)}: expected a whole number{least}", param, ctx)
+        return number
 
 
 class Seconds(click.ParamType):  # type: ignore[type-arg]
@@ -83,6 +118,9 @@ class CommandAfterDashes(Command):
     """A command whose words after `--` are a program and its arguments, never options of ours."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args:
+            name = ctx.info_name
+            raise click.UsageError(f"{name}: expected {_WORDS_OF_ALL}, or -c FILE; see tcppar {name} --help", ctx)
         own, program = args, list[str]()
         if "--" in args:
             at = args.index("--")
@@ -104,13 +142,17 @@ def _program_at(args: Sequence[str], params: Sequence[click.Parameter]) -> int |
     with_value = {
         flag for option in params if isinstance(option, click.Option) and not option.is_flag for flag in option.opts
     }
+    known = {flag for option in params for flag in (*option.opts, *option.secondary_opts)} | {"--help"}
     if any(word.partition("=")[0] == "--handler" for word in args):
         return None
     is_value = has_address = False
     for place, word in enumerate(args):
         if is_value or word.startswith("-"):
-            if not is_value and word.partition("=")[0] in ("-c", "--config"):
-                return None  # behind a program it would be an option of the program's
+            flag = word.partition("=")[0]
+            # Behind a program, -c would be an option of the program's. Of a flag that does not exist, nobody knows
+            # whether it has a value; it is what is to be told.
+            if not is_value and (flag in ("-c", "--config") or (flag.startswith("--") and flag not in known)):
+                return None
             is_value = not is_value and word in with_value
         elif _is_address(word):
             has_address = True
@@ -136,5 +178,6 @@ def _no_such_option(given: str, params: Sequence[click.Parameter]) -> str:
     if remedy := _WORDS.get(name):
         return f"No such option {given!r}: {remedy}"
     known = [flag[2:] for param in params for flag in (*param.opts, *param.secondary_opts) if flag.startswith("--")]
+    known.append("help")
     near = wording.nearest(name, known) if given.startswith("--") else None
     return f"No such option {given!r}" + (f"; did you mean --{near}?" if near else "")

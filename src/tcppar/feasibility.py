@@ -15,7 +15,10 @@ from tcppar.net.unix_sockets import is_abstract
 from tcppar.records import HandlerMode
 from tcppar.settings import ServiceSettings
 
-_HANDLER = re.compile(r"(?:[^\W\d]\w*(?:\.[^\W\d]\w*)*|.+\.py):[^\W\d]\w*(?:\.[^\W\d]\w*)*")
+_DOTTED = r"[^\W\d]\w*(?:\.[^\W\d]\w*)*"
+_MODULE = re.compile(_DOTTED)
+_HANDLER = re.compile(rf"(?:{_DOTTED}|.+\.py):{_DOTTED}")
+_EXPECTED_OF_HANDLER = 'expected "module:name" or "path/file.py:name"'
 # IFNAMSIZ of netdevice(7), and what the kernel allows (dev_valid_name).
 _DEVICE = re.compile(r"(?!\.{1,2}\Z)[^/:\s]{1,15}")
 _EXPECTED_OF_DEVICE = "expected at most 15 characters, without blanks, slashes and colons"
@@ -31,7 +34,7 @@ def impossible(settings: ServiceSettings, prefix: str, given: Mapping[str, Any])
     found = []
     if not settings.listen and not given.get("listen"):
         found.append(f"{prefix}.listen: missing: expected at least one address")
-    if not (settings.command or given.get("command") or given.get("handler")):
+    if not (settings.command or given.get("command") or "handler" in given):
         found.append(f"{prefix}.command: missing: expected a program and its arguments, or a handler")
     if settings.handler is not None:
         found.extend(f"{prefix}.{mistake}" for mistake in _unusable_handler(settings, given))
@@ -64,12 +67,19 @@ def impossible(settings: ServiceSettings, prefix: str, given: Mapping[str, Any])
         found.append(f"{prefix}.keep_environment: is for clear_environment = true; without it, all variables are kept")
     if settings.control_file is not None:
         found.extend(f"{prefix}.control_file: {m}" for m in contract.template_mistakes([settings.control_file]))
-    found.extend(
-        f"{prefix}.environment.{name}: not a name for a variable: expected one without = and NUL"
-        for name in settings.environment
-        if not name or "=" in name or not reaches_the_system(name)
-    )
+    found.extend(f"{prefix}.{mistake}" for mistake in _misnamed(settings))
     return found
+
+
+def _misnamed(settings: ServiceSettings) -> list[str]:
+    """Variables of the environment whose names no system takes."""
+    named = {f"environment.{name}": name for name in settings.environment}
+    named |= {f"keep_environment: {name!r}": name for name in settings.keep_environment}
+    return [
+        f"{place}: not a name for a variable: expected one without = and NUL"
+        for place, name in named.items()
+        if not name or "=" in name or not reaches_the_system(name)
+    ]
 
 
 def _unwatchable(settings: ServiceSettings) -> list[str]:
@@ -111,9 +121,16 @@ def _is_tcp(address: Address) -> bool:
 
 
 def _unusable_handler(settings: ServiceSettings, given: Mapping[str, Any]) -> list[str]:
+    if not settings.handler:
+        return [f"handler: '': {_EXPECTED_OF_HANDLER}"]  # mostly a variable that was not set: there may be a program
     found = []
-    if not _HANDLER.fullmatch(settings.handler or ""):
-        found.append(f'handler: {settings.handler!r}: expected "module:name" or "path/file.py:name"')
+    if not _HANDLER.fullmatch(settings.handler):
+        found.append(f"handler: {settings.handler!r}: {_EXPECTED_OF_HANDLER}")
+    found.extend(
+        f"preload: {module!r}: expected the name of a module, such as json or package.module"
+        for module in settings.preload
+        if not _MODULE.fullmatch(module)
+    )
     found.extend(
         f"{name}: is for a program; a handler gets a Connection"
         for name in ("command", "argv0", "control_file", "descriptors")

@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from enum import EnumType
 from pathlib import Path
@@ -133,7 +134,8 @@ def _read_file(
     for_services = [f"--{flag_name(name)}" for name in flags if name not in ServerSettings.__struct_fields__]
     words = [*addresses, *command, *for_services]
     if words:
-        raise ConfigurationError([f"command line: {' '.join(words)}: stands in the file when there is one (-c {file})"])
+        # A word may be empty, or have blanks.
+        raise ConfigurationError([f"command line: {shlex.join(words)}: with -c, this belongs in the file ({file})"])
     config = config_file.load(file, again=again)
     mistakes: list[str] = []
     server = {

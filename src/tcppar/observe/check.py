@@ -55,7 +55,9 @@ def choose(config: Config, service: str | None) -> ServiceConfig:
         return next(iter(config.services.values()))
     if service not in config.services:
         names = ", ".join(config.services)
-        raise ConfigurationError([f"--service {service or 'is missing'}: expected one of {names}"])
+        raise ConfigurationError(
+            [f"--service {'is missing' if service is None else repr(service)}: expected one of {names}"]
+        )
     return config.services[service]
 
 
@@ -72,7 +74,8 @@ def _lines(service: ServiceConfig, plan: ChildPlan, endpoints: Endpoints) -> lis
         max_connections=settings.max_connections,
         refuses_when_full=settings.when_full is WhenFull.REFUSE,
     )
-    control_path = f"/tmp/tcppar-{service.name}-XXXXXXXX/files/PREFIX-{_SAMPLE_NUMBER}" if settings.control_file else ""
+    has_control = settings.control_file is not None  # which may be an empty one
+    control_path = f"/tmp/tcppar-{service.name}-XXXXXXXX/files/PREFIX-{_SAMPLE_NUMBER}" if has_control else ""
     filled = contract.values(plan, _SAMPLE_NUMBER, endpoints, control_path)
     environment = {os.fsdecode(name): os.fsdecode(value) for name, value in plan.environment.items()}
     if plan.handler is None:
