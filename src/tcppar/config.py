@@ -4,7 +4,7 @@ import grp
 import os
 import pwd
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any, TypeVar
 
 import msgspec
@@ -93,7 +93,7 @@ class _Joined:
     """What the files have said so far.
 
     Attributes:
-        has_service: whether any had a table of a service, be it mistaken.
+        has_service: whether any had a table that is, or was meant to be, of a service.
         place_of: where each service, and each of the server's settings, was found.
     """
 
@@ -106,6 +106,9 @@ class _Joined:
 
     def add(self, tree: Mapping[str, Any], where: str) -> None:
         own = {key: value for key, value in tree.items() if key != "service"}
+        # A table under another name was meant for a service; a setting of one is in the wrong place.
+        self.has_service |= any(isinstance(value, dict) for value in own.values())
+        misplaced = own.keys() & {*ServiceSettings.__struct_fields__}
         for key, value in _values(ServerSettings, own, f"{where}: ", self.mistakes).items():
             if self._is_new(key, where):
                 self.server[key] = value
@@ -117,7 +120,7 @@ class _Joined:
         for name, table in tables.items():
             self.has_service = True
             if self._is_new(f"service.{name}", where):
-                self._add_service(name, table, where)
+                self._add_service(name, table, where, misplaced)
 
     def _is_new(self, what: str, where: str) -> bool:
         place = self.place_of.setdefault(what, where)
@@ -125,7 +128,7 @@ class _Joined:
             self.mistakes.append(f"{where}: {what}: is already defined in {place}")
         return place == where
 
-    def _add_service(self, name: str, table: object, where: str) -> None:
+    def _add_service(self, name: str, table: object, where: str, misplaced: Set[str]) -> None:
         prefix = f"{where}: service.{name}"
         if not _PLAIN_WORD.fullmatch(name):
             expected = f"expected a plain word as the name (letters, digits, _ . -), of {LONGEST_NAME} at the most"
@@ -134,10 +137,14 @@ class _Joined:
             self.mistakes.append(f"{prefix}: expected a table [service.{name}], not {shown(table)}")
         else:
             before = len(self.mistakes)
-            settings = ServiceSettings(**_values(ServiceSettings, table, f"{prefix}.", self.mistakes))
+            values = _values(ServiceSettings, table, f"{prefix}.", self.mistakes)
+            settings = ServiceSettings(**values)
             identity = _identity(settings, f"{prefix}.", self.mistakes)
+            doubtful = {*misplaced, *unknown_settings.meant(table, values)}
+            if settings.user is not None and identity is None:
+                doubtful.add("user")
             rights = _socket_rights(settings, f"{prefix}.", self.mistakes)
-            self.mistakes.extend(feasibility.impossible(settings, prefix, table))
+            self.mistakes.extend(feasibility.impossible(settings, prefix, table, doubtful))
             if len(self.mistakes) == before:
                 self.services[name] = ServiceConfig(name, settings, identity, rights)
 

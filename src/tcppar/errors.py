@@ -66,6 +66,8 @@ def _as_in_a_file(value: object) -> str:
         return f"[{', '.join(map(_as_in_a_file, value))}]"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{key} = {_as_in_a_file(entry)}' for key, entry in value.items())}}}"
+    if isinstance(value, str) and any("\udc80" <= letter <= "\udcff" for letter in value):
+        return repr(value.encode(errors="surrogateescape"))[1:]  # no UTF-8: the bytes, as a shell would have them
     return repr(value)
 
 

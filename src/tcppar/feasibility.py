@@ -3,7 +3,7 @@
 import os
 import re
 import resource
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 from tcppar import own_user, programs
@@ -29,32 +29,39 @@ _LEAST_OF_A_WORKER = 4
 _OF_SPAWNERS = ("spawners", "connections_per_spawner")
 
 
-def impossible(settings: ServiceSettings, prefix: str, given: Mapping[str, Any]) -> list[str]:
-    """What each setting allows by itself but cannot work."""
+def impossible(
+    settings: ServiceSettings, prefix: str, given: Mapping[str, Any], doubtful: Set[str] = frozenset()
+) -> list[str]:
+    """What each setting allows by itself but cannot work.
+
+    Args:
+        doubtful: settings that were given, but mistakenly: what would follow from their absence is no mistake.
+    """
     found = []
-    if not settings.listen and not given.get("listen"):
+    if settings.directory is not None and programs.is_missing(settings.directory):
+        found.append(f"{prefix}.directory: {settings.directory!r}: no such directory")
+        doubtful = {*doubtful, "directory"}
+    if not settings.listen and "listen" not in doubtful:
         found.append(f"{prefix}.listen: missing: expected at least one address")
-    if not (settings.command or given.get("command") or "handler" in given):
+    if not settings.command and settings.handler is None and doubtful.isdisjoint(("command", "handler")):
         found.append(f"{prefix}.command: missing: expected a program and its arguments, or a handler")
     if settings.handler is not None:
-        found.extend(f"{prefix}.{mistake}" for mistake in _unusable_handler(settings, given))
-    else:
+        found.extend(f"{prefix}.{mistake}" for mistake in _unusable_handler(settings, given, doubtful))
+    elif "handler" not in doubtful:
         found.extend(
             f"{prefix}.{name}: is for a handler, and there is none"
             for name in (*_OF_A_HANDLER, *_OF_A_POOL)
             if name in given
         )
     if settings.command:
-        found.extend(f"{prefix}.command: {mistake}" for mistake in _unusable_command(settings))
+        found.extend(f"{prefix}.command: {mistake}" for mistake in _unusable_command(settings, doubtful))
     found.extend(f"{prefix}.{mistake}" for mistake in _unwatchable(settings))
-    found.extend(f"{prefix}.{mistake}" for mistake in _without_listener(settings))
+    found.extend(f"{prefix}.{mistake}" for mistake in _without_listener(settings, doubtful))
     found.extend(
         f"{prefix}.listen: {address}: this machine has no interface {interface}"
         for address in settings.listen
         if isinstance(interface := split_zone(address.host)[1], str)
     )
-    if settings.directory is not None and programs.is_missing(settings.directory):
-        found.append(f"{prefix}.directory: {settings.directory!r}: no such directory")
     if settings.nice < 0 and os.geteuid() != 0:
         found.append(f"{prefix}.nice: {settings.nice}: user {own_user.name()} cannot go below 0, only root can")
     known = sorted(name.removeprefix("RLIMIT_").lower() for name in dir(resource) if name.startswith("RLIMIT_"))
@@ -63,7 +70,7 @@ def impossible(settings: ServiceSettings, prefix: str, given: Mapping[str, Any])
         for name in settings.rlimits
         if name not in known
     )
-    if settings.keep_environment and not settings.clear_environment:
+    if settings.keep_environment and not settings.clear_environment and "clear_environment" not in doubtful:
         found.append(f"{prefix}.keep_environment: is for clear_environment = true; without it, all variables are kept")
     if settings.control_file is not None:
         found.extend(f"{prefix}.control_file: {m}" for m in contract.template_mistakes([settings.control_file]))
@@ -93,8 +100,13 @@ def _unwatchable(settings: ServiceSettings) -> list[str]:
     ]
 
 
-def _without_listener(settings: ServiceSettings) -> list[str]:
+def _without_listener(settings: ServiceSettings, doubtful: Set[str]) -> list[str]:
     """Settings of listeners of a kind that the service has not."""
+    device = settings.bind_to_device
+    if device is not None and not _DEVICE.fullmatch(device):
+        return [f"bind_to_device: {shown(device)} is not the name of a network interface: {_EXPECTED_OF_DEVICE}"]
+    if "listen" in doubtful:
+        return []
     rights = {
         "socket_mode": settings.socket_mode,
         "socket_user": settings.socket_user,
@@ -108,9 +120,6 @@ def _without_listener(settings: ServiceSettings) -> list[str]:
         "bind_to_device": settings.bind_to_device and not any(_is_tcp(address) for address in settings.listen),
     }
     kinds = {"ipv6_only": "[::]:PORT"}
-    device = settings.bind_to_device
-    if device is not None and not _DEVICE.fullmatch(device):
-        return [f"bind_to_device: {shown(device)} is not the name of a network interface: {_EXPECTED_OF_DEVICE}"]
     return ([] if in_files else found) + [
         f"{name}: is for {kinds.get(name, 'TCP')}, and there is none" for name, vain in of_tcp.items() if vain
     ]
@@ -120,7 +129,7 @@ def _is_tcp(address: Address) -> bool:
     return not address.path and not address.inherited
 
 
-def _unusable_handler(settings: ServiceSettings, given: Mapping[str, Any]) -> list[str]:
+def _unusable_handler(settings: ServiceSettings, given: Mapping[str, Any], doubtful: Set[str]) -> list[str]:
     if not settings.handler:
         return [f"handler: '': {_EXPECTED_OF_HANDLER}"]  # mostly a variable that was not set: there may be a program
     found = []
@@ -146,7 +155,7 @@ def _unusable_handler(settings: ServiceSettings, given: Mapping[str, Any]) -> li
             found.append(
                 f"rlimits.nofile: {most}: a worker could take no connection: expected at least {_LEAST_OF_A_WORKER}"
             )
-    else:
+    elif "mode" not in doubtful:
         found.extend(f'{name}: is for mode = "pool"' for name in _OF_A_POOL if name in given)
     return found
 
@@ -157,11 +166,12 @@ def _descriptors(settings: ServiceSettings) -> int:
     return -1 if limit is None else int(limit.soft)
 
 
-def _unusable_command(settings: ServiceSettings) -> list[str]:
+def _unusable_command(settings: ServiceSettings, doubtful: Set[str]) -> list[str]:
     found = contract.template_mistakes(settings.words)
-    if "{ctl}" in "".join(settings.words) and settings.control_file is None:
+    if "{ctl}" in "".join(settings.words) and settings.control_file is None and "control_file" not in doubtful:
         found.append("{ctl} is used but control_file is not set")
-    if not programs.found(settings):
+    # Where it is looked for depends on these.
+    if doubtful.isdisjoint(("directory", "environment")) and not programs.found(settings):
         found.append(f"{shown(settings.command[0])}: no such program, or it may not be executed{_meant(settings)}")
     return found
 

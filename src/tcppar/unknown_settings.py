@@ -1,7 +1,7 @@
 """What somebody may have meant by a key that is no setting there."""
 
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 
 from msgspec import Struct
 
@@ -48,6 +48,28 @@ def strays(key: str, value: object) -> dict[str, str]:
         return {}
     told = f"this is a service setting: put it above the line [service.NAME.{key}]"
     return {name: told for name, entry in value.items() if name in _OF_SERVICE and not _TABLES[key](name, entry)}
+
+
+def meant(table: Mapping[str, object], values: Mapping[str, object]) -> set[str]:
+    """The settings of a service that somebody has meant to give, but mistakenly.
+
+    Args:
+        table: what stands in the file.
+        values: what of it could be read.
+    """
+    found = set()
+    for key, value in table.items():
+        read = values.get(key)
+        if key in _OF_SERVICE and (read is None or (isinstance(read, dict) and read.keys() != _entries(value))):
+            found.add(key)  # of a table, some of its entries
+        found |= strays(key, value).keys()
+        if key not in _OF_SERVICE and (near := wording.nearest(key, _OF_SERVICE)):
+            found.add(near)
+    return found
+
+
+def _entries(value: object) -> Set[object]:
+    return value.keys() if isinstance(value, dict) else frozenset()
 
 
 def _table(key: str, value: dict[str, object]) -> str:
