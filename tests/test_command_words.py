@@ -1,6 +1,7 @@
 """Command lines that are not quite right: what is said of them, by the command itself."""
 
 import os
+import subprocess
 
 import pytest
 
@@ -172,3 +173,10 @@ def test_an_empty_value_is_one_mistake(words: list[str], told: str) -> None:
 def test_an_empty_control_file_is_a_file_too() -> None:
     outcome = command.run("check", ":0", "--control-file", "", "--from", "127.0.0.1", "--", "cat", "{ctl}")
     assert "\ncommand: cat /tmp/tcppar-cat-XXXXXXXX/files/" in outcome.stdout
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["serve", "--help"], ["check", ":0", "--", "cat"]])
+def test_output_that_cannot_be_written_is_told(words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        outcome = subprocess.run(command.words(*words), stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (outcome.returncode, outcome.stderr) == (111, "tcppar: cannot write the output: No space left on device\n")

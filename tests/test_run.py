@@ -117,11 +117,44 @@ def test_help_is_no_mistake(checkout: Checkout, word: str) -> None:
     assert helped.stdout.startswith("usage: ./run COMMAND")
 
 
-@pytest.mark.parametrize("words", [(), ("tests",), ("--helf",)])
+@pytest.mark.parametrize("words", [(), ("",), ("tests",), ("--helf",)])
 def test_an_unknown_command_is_one(checkout: Checkout, words: tuple[str, ...]) -> None:
     refused = checkout.run(*words)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.startswith("usage: ./run COMMAND")
+    if "".join(words):
+        assert refused.stderr.endswith(f"\nrun: {words[0]}: no such command\n")
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+@pytest.mark.parametrize("name", ["demo", "test", "soak", "sanitize", "setup", "lock"])
+def test_each_command_has_its_own_help_and_makes_nothing_for_it(checkout: Checkout, name: str, flag: str) -> None:
+    helped = checkout.run(name, flag)
+    assert (helped.returncode, helped.stderr) == (0, "")
+    first, *lines = helped.stdout.splitlines()
+    assert first == "usage: ./run COMMAND [ARGUMENT...]"
+    assert lines[0].split()[0] == name
+    assert all(line.startswith(" " * 20) for line in lines[1:])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("demo", "7005", "7006"), "demo: too many arguments: 7005 7006 (see ./run --help)"),
+        (("demo", ""), "demo: expected an argument, or none, not an empty one (see ./run --help)"),
+        (("soak", ""), "soak: expected an argument, or none, not an empty one (see ./run --help)"),
+        (("soak", "x"), "soak: x: expected a whole number, 1 or more"),
+        (("soak", "0"), "soak: 0: expected a whole number, 1 or more"),
+        (("soak", "-1"), "soak: -1: expected a whole number, 1 or more"),
+        (("soak", "1", "2"), "soak: too many arguments: 1 2 (see ./run --help)"),
+        (("setup", "now"), "setup: too many arguments: now (see ./run --help)"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_words_of_which_nothing_would_come_are_told(checkout: Checkout, words: tuple[str, ...], told: str) -> None:
+    refused = checkout.run(*words)
+    assert (refused.returncode, refused.stdout, refused.stderr) == (2, "", f"run: {told}\n")
+    assert not (checkout.folder / ".venv").exists()
 
 
 @pytest.mark.parametrize(
@@ -264,11 +297,31 @@ def test_the_demo_promises_nothing_where_the_port_is_taken(demo: Callable[[str],
     assert advice == "Choose another port, such as: ./run demo 7005"
 
 
-@pytest.mark.parametrize("address", ["localhost:7000", "7000x", ""])
+@pytest.mark.parametrize("address", ["localhost:7000", "7000x", "", "--help", "[fe80::1%none]:7000"])
 def test_the_demo_says_what_an_address_is(demo: Callable[[str], "subprocess.Popen[str]"], address: str) -> None:
     refused = ended(demo(address))
     assert (refused.returncode, refused.stdout) == (100, "")
-    assert refused.stderr.splitlines()[-1] == ("expected a port, such as 7001, or an address, such as 127.0.0.1:7001")
+    [line] = refused.stderr.splitlines()
+    assert line.startswith("demo: ")
+    assert line.endswith("; expected a port, such as 7001, or an address, such as 127.0.0.1:7001")
+
+
+@pytest.mark.parametrize("kind", ["full", "pipe"])
+def test_the_demo_ends_where_nobody_can_read_it(kind: str) -> None:
+    if kind == "full":
+        output = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, output = os.pipe()
+        os.close(reader)
+    words = [sys.executable, str(RUN.parent / "samples/demo.py"), "127.0.0.1:0"]
+    try:
+        done = subprocess.run(words, stdout=output, stderr=subprocess.PIPE, text=True, timeout=PATIENCE)
+    finally:
+        os.close(output)
+    why = {"full": "No space left on device", "pipe": "Broken pipe"}[kind]
+    assert done.returncode == 111
+    assert done.stderr.splitlines()[-1] == f"demo: cannot write the output: {why}"
+    assert "Traceback" not in done.stderr
 
 
 def test_the_script_is_posix_sh() -> None:

@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -223,7 +224,17 @@ def _say(text: str) -> None:
     except OSError as error:
         # Python keeps what could not be written, and would fail with it once more at the exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        raise SystemRefused(f"cannot write the output: {error.strerror}") from None
+        raise _unwritten(error) from None
+
+
+def _unwritten(error: BaseException) -> SystemRefused:
+    return SystemRefused(f"cannot write the output: {getattr(error, 'strerror', error)}")
+
+
+def _is_of_click(error: BaseException) -> bool:
+    """Whether click was refused something, which asks the system for nothing but to write help and the like."""
+    *_, place = traceback.extract_tb(error.__traceback__)
+    return isinstance(error, OSError) and Path(place.filename).parent == Path(click.__file__).parent
 
 
 def main() -> None:
@@ -234,7 +245,7 @@ def main() -> None:
     try:
         cli.main(standalone_mode=False)
     except (TcpparError, OSError, MemoryError) as error:
-        refusal = as_refusal(error)
+        refusal = _unwritten(error) if _is_of_click(error) else as_refusal(error)
         mistakes = refusal.mistakes if isinstance(refusal, ConfigurationError) else (str(refusal),)
         for mistake in mistakes:
             click.echo(f"{journal_prefix(2, Level.ERROR)}tcppar: {mistake}", err=True)
