@@ -87,11 +87,15 @@ def test_another_commands_flags_are_suggested_in_the_same_way() -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("upgrade", "--timeout", "x", "5"), "'x': expected a number of seconds, 0 or more"),
-        (("upgrade", "--timeout", "nan", "5"), "'nan': expected a number of seconds, 0 or more"),
-        (("upgrade", "--timeout=-1", "5"), "'-1': expected a number of seconds, 0 or more"),
+        (
+            ("upgrade", "--timeout", "x", "5"),
+            "'x' is not a duration: expected a number of seconds, or numbers with the",
+        ),
+        (("upgrade", "--timeout", "nan", "5"), "'nan' is not a duration: expected a number of seconds"),
+        (("upgrade", "--timeout=-1", "5"), "'-1' is not a duration: expected a number of seconds"),
         (("upgrade", "x"), "'x': expected a whole number"),
-        (("selftest", "--seconds", "0"), "'0': expected a number of seconds, 1 or more"),
+        (("selftest", "--seconds", "0"), "'0': expected 1s or more"),
+        (("selftest", "--seconds", "500ms"), "'500ms': expected 1s or more"),
         (("serve", "--ready-fd", "x", "127.0.0.1:0", "--", "cat"), "'x': expected a whole number"),
     ],
 )

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tcppar.quantities import LARGEST_BOUND, UNLIMITED, Bounds, Duration, FileMode, Limit, ResourceLimit, Text
 
 UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+FORMS = 'a number of seconds, or numbers with the units d, h, m, s and ms, such as "30s", "1h30m", "1.5d" or "250ms"'
 LONGEST_DURATION = 36500 * 86400.0  # a hundred years
 LARGEST_LIMIT = 2**63 - 1  # what setrlimit(2) takes through Python
 
@@ -66,6 +67,12 @@ def test_a_duration_reads_back_as_what_it_is_shown_as(seconds: float) -> None:
         "",
         "s",
         "5 min",
+        "1 day",
+        "1w",
+        "1,5h",
+        "1:30",
+        "1D",
+        "+5s",
         "-1",
         "1e3",
         "30m1h",
@@ -84,10 +91,13 @@ def test_a_duration_reads_back_as_what_it_is_shown_as(seconds: float) -> None:
     ],
 )
 def test_what_is_no_duration_is_refused_with_examples_of_one(value: object) -> None:
-    with pytest.raises(
-        ValueError, match='is no duration: expected seconds, or a string like "30s", "250ms", "5m", "1h30m"'
-    ):
+    with pytest.raises(ValueError, match=f"is not a duration: expected {FORMS}$"):
         Duration(value)
+
+
+@pytest.mark.parametrize("text", ["1d", "1.5h", "90", "1h 30m", "1 h", "250ms", "1d 12h", "1m 30s", "1.5d"])
+def test_what_is_natural_is_a_duration(text: str) -> None:
+    assert Duration(text) > 0
 
 
 @pytest.mark.parametrize(
@@ -104,7 +114,7 @@ def test_what_is_no_duration_is_refused_with_examples_of_one(value: object) -> N
     ],
 )
 def test_a_duration_out_of_range_is_refused(value: object) -> None:
-    with pytest.raises(ValueError, match="is no duration: expected"):
+    with pytest.raises(ValueError, match="is not a duration: expected"):
         Duration(value)
 
 
@@ -121,13 +131,13 @@ def test_a_file_mode_has_no_other_bits_than_rights(value: str) -> None:
 
 @pytest.mark.parametrize("value", ["", "8", "0089", "rwx", "-22", "7" * 10_000])
 def test_what_is_no_file_mode_is_refused_with_an_example_of_one(value: str) -> None:
-    with pytest.raises(ValueError, match='is no file mode: expected octal digits, like "0027"'):
+    with pytest.raises(ValueError, match='is not a file mode: expected octal digits, like "0027"'):
         FileMode(value)
 
 
 @pytest.mark.parametrize("value", [27, 0o027, 0, 0o1000, -1, True, None, 2.0])
 def test_a_number_is_no_file_mode_for_it_may_be_meant_in_octal_or_not(value: object) -> None:
-    with pytest.raises(ValueError, match='is no file mode: expected octal digits in quotes, like "0027"'):
+    with pytest.raises(ValueError, match='is not a file mode: expected octal digits in quotes, like "0027"'):
         FileMode(value)
 
 
@@ -164,7 +174,7 @@ def test_bounds_that_mean_the_same_are_equal() -> None:
      "2\n", 10**9],
 )  # fmt: skip
 def test_what_are_no_bounds_is_refused_with_examples_of_some(value: object) -> None:
-    with pytest.raises(ValueError, match='are no bounds: expected a number from 1, or two like "2-16"'):
+    with pytest.raises(ValueError, match='is not a range: expected a number, or two such as "2-16", from 1 to 10000'):
         Bounds(value)
 
 
@@ -184,7 +194,9 @@ def test_unlimited_is_a_limit_too() -> None:
 
 @pytest.mark.parametrize("value", ["", "M", "64MB", "1.5G", "Unlimited", "-2", -2, True, None, 1.0])
 def test_what_is_no_limit_is_refused_with_an_example_of_one(value: object) -> None:
-    with pytest.raises(ValueError, match='is no limit: expected a number, a size like "64M", or "unlimited"'):
+    with pytest.raises(
+        ValueError, match='is not a limit: expected a number, a size in K, M or G such as "64M", or "unlimited"'
+    ):
         Limit(value)
 
 
@@ -211,7 +223,7 @@ def test_a_resource_limit_is_one_limit_or_two(text: object, soft: int, hard: int
     "value", ["", ":", "1:", ":1", "1:2:3", "2:1", "unlimited:1", "1 : 2", "a:b", True, None, 1.0, [1]]
 )
 def test_what_is_no_resource_limit_is_refused(value: object) -> None:
-    with pytest.raises(ValueError, match="is no limit: expected"):
+    with pytest.raises(ValueError, match="is not a limit: expected"):
         ResourceLimit(value)
 
 
@@ -239,5 +251,5 @@ def test_what_the_system_cannot_have_is_no_text(value: object) -> None:
 
 @pytest.mark.parametrize("value", [LARGEST_LIMIT + 1, 2**64, "99999999999G"])
 def test_a_limit_that_the_system_cannot_hold_is_refused(value: object) -> None:
-    with pytest.raises(ValueError, match="is no limit: expected"):
+    with pytest.raises(ValueError, match="is not a limit: expected"):
         Limit(value)

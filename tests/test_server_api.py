@@ -236,8 +236,8 @@ def test_every_mistake_of_the_settings_is_told_at_once_by_their_names() -> None:
     assert set(refusal.value.mistakes) == {
         "settings: log_formt: unknown setting; did you mean log_format?",
         "settings: max_conections: unknown setting; did you mean max_connections?",
-        'settings: max_lifetime: \'10 min\' is no duration: expected seconds, or a string like "30s", "250ms", '
-        '"5m", "1h30m"',
+        "settings: max_lifetime: '10 min' is not a duration: expected a number of seconds, or "
+        'numbers with the units d, h, m, s and ms, such as "30s", "1h30m", "1.5d" or "250ms"',
     }
 
 

@@ -295,7 +295,7 @@ def test_a_path_that_is_served_already_is_told(serve: Serve, path: Path) -> None
         (["unix:@x", "--socket-user", "nobody"], "socket_user: is for unix:/PATH, and there is none"),
         (["unix:/x", "--socket-user", "nobody-of-this-name"], "socket_user: 'nobody-of-this-name': no such user"),
         (["unix:/x", "--socket-group", "nobody-of-this-name"], "socket_group: 'nobody-of-this-name': no such group"),
-        (["unix:/x", "--socket-mode", "rw"], "socket_mode: 'rw' is no file mode"),
+        (["unix:/x", "--socket-mode", "rw"], "socket_mode: 'rw' is not a file mode"),
     ],
 )
 def test_rights_that_make_no_sense_are_mistakes(words: list[str], said: str) -> None:

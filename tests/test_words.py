@@ -146,7 +146,7 @@ def test_check_refuses(line: str, tmp_path: Path) -> None:
 def test_check_refuses_workers_without_number(tmp_path: Path) -> None:
     file = tmp_path / "tcppar.toml"
     write(file, {"one": {"handler": "json:dumps", "mode": "pool", "workers": "999999999"}})
-    assert "one.workers: '999999999' are no bounds" in command.run("check", "-c", file).stderr
+    assert "one.workers: '999999999' is not a range" in command.run("check", "-c", file).stderr
 
 
 def test_check_refuses_more_words_than_the_system_takes(tmp_path: Path) -> None:

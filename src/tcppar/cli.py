@@ -13,7 +13,7 @@ import click
 
 import tcppar
 from tcppar import flags, needs
-from tcppar.command_words import Command, CommandAfterDashes, Commands, File, Seconds, WholeNumber
+from tcppar.command_words import Command, CommandAfterDashes, Commands, File, Time, WholeNumber
 from tcppar.config import Config
 from tcppar.errors import ConfigurationError, ExitCode, SystemRefused, TcpparError, as_refusal
 from tcppar.events import Level
@@ -161,10 +161,10 @@ def check(
 @click.argument("pid", type=WholeNumber(1))
 @click.option(
     "--timeout",
-    type=Seconds(0),
-    default=35.0,
+    type=Time(0),
+    default="35s",
     show_default=True,
-    metavar="SECONDS",
+    metavar="DURATION",
     help="How long the upgrade may take.",
 )
 def upgrade_command(pid: int, timeout: float) -> None:
@@ -186,11 +186,11 @@ def upgrade_command(pid: int, timeout: float) -> None:
 )
 @click.option(
     "--seconds",
-    type=Seconds(1),
-    metavar="N",
-    default=50.0,
+    type=Time(1),
+    metavar="DURATION",
+    default="50s",
     show_default=True,
-    help="About how long it takes, at least 1.",
+    help="About how long it takes, at least 1s.",
 )
 @click.option("--only", metavar="PART", multiple=True, help="Run only this part, such as `resets`. Can be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")

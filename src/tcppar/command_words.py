@@ -1,6 +1,5 @@
 """Command lines as people write them: a program after `--`, a program without `--`, flags that do not exist."""
 
-import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import click
 from tcppar import wording
 from tcppar.errors import ConfigurationError, ExitCode, shown
 from tcppar.net.address import Address
+from tcppar.quantities import Duration
 
 _WORDS_OF_ALL = "ADDRESS... -- PROGRAM [ARGUMENT]..."
 # Settings that are no flags, but words of the command; and what other servers have for them.
@@ -78,26 +78,26 @@ class WholeNumber(click.ParamType):  # type: ignore[type-arg]  # generic since c
         return number
 
 
-class Seconds(click.ParamType):  # type: ignore[type-arg]
-    """A number of seconds.
+class Time(click.ParamType):  # type: ignore[type-arg]
+    """A duration, as settings have it.
 
     Args:
-        least: the fewest that make sense.
+        least: the fewest seconds that make sense.
     """
 
-    name = "seconds"
+    name = "duration"
 
     def __init__(self, least: float) -> None:
         self._least = least
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Duration:
         try:
-            seconds = float(value)
-        except ValueError:
-            seconds = math.nan
-        if not self._least <= seconds < math.inf:
-            self.fail(f"{shown(value)}: expected a number of seconds, {self._least:g} or more", param, ctx)
-        return seconds
+            duration = Duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if duration < self._least:
+            self.fail(f"{shown(value)}: expected {Duration(self._least)} or more", param, ctx)
+        return duration
 
 
 class File(click.Path):

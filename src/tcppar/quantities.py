@@ -17,12 +17,13 @@ _ONE_UNIT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h|d)?")
 _UNITS = re.compile(
     r"(?:([0-9]+)d ?)?(?:([0-9]+)h ?)?(?:([0-9]+)m ?)?(?:([0-9]+(?:\.[0-9]+)?)s ?)?(?:([0-9]+)ms)?(?<! )"
 )
+_FORMS = 'a number of seconds, or numbers with the units d, h, m, s and ms, such as "30s", "1h30m", "1.5d" or "250ms"'
 # What setrlimit(2) takes through Python.
 LARGEST_LIMIT = 2**63 - 1
 
 
 class Duration(float):
-    """A time in seconds, written as `30`, `"30s"`, `"250ms"`, `"5m"`, `"12h"`, `"7d"`, or of several: `"1h30m"`.
+    """A time in seconds, written as `30`, `"30s"`, `"250ms"`, `"5m"`, `"1.5h"`, `"7d"`, or of several: `"1h30m"`.
 
     Raises:
         ValueError: it is none of these, negative, or longer than a hundred years.
@@ -31,7 +32,7 @@ class Duration(float):
     def __new__(cls, value: object) -> Self:
         seconds = value if isinstance(value, (int, float)) and not isinstance(value, bool) else _parse_duration(value)
         if not 0 <= seconds <= LONGEST_DURATION:
-            raise ValueError(f"{value!r} is no duration: expected 0 or more, and no more than 100 years (36500d)")
+            raise ValueError(f"{value!r} is not a duration: expected 0 or more, and no more than 100 years (36500d)")
         return super().__new__(cls, abs(seconds))
 
     def __str__(self) -> str:
@@ -48,7 +49,7 @@ def _parse_duration(value: object) -> float:
         if value and (several := _UNITS.fullmatch(value)) is not None:
             numbers = zip(several.groups(), reversed(_SECONDS.values()), strict=True)
             return sum(float(number) * seconds for number, seconds in numbers if number is not None)
-    raise ValueError(f'{value!r} is no duration: expected seconds, or a string like "30s", "250ms", "5m", "1h30m"')
+    raise ValueError(f"{value!r} is not a duration: expected {_FORMS}")
 
 
 class FileMode(int):
@@ -63,7 +64,7 @@ class FileMode(int):
     def __new__(cls, value: object) -> Self:
         if not isinstance(value, str) or not re.fullmatch(r"(0o)?[0-7]{1,9}", value):
             quoted = "" if isinstance(value, str) else " in quotes"
-            raise ValueError(f'{value!r} is no file mode: expected octal digits{quoted}, like "0027"')
+            raise ValueError(f'{value!r} is not a file mode: expected octal digits{quoted}, like "0027"')
         if (mode := int(value, 8)) > 0o777:
             raise ValueError(f"{value!r}: expected 0777 at most: setuid, setgid and sticky bits have no effect here")
         return super().__new__(cls, mode)
@@ -93,8 +94,8 @@ class Bounds(str):
         least = int(found[1]) if found else 0
         most = int(found[2] or least) if found else 0
         if not 1 <= least <= most <= LARGEST_BOUND:
-            expected = f'a number from 1, or two like "2-16", and no more than {LARGEST_BOUND}'
-            raise ValueError(f"{value!r} are no bounds: expected {expected}")
+            expected = f'a number, or two such as "2-16", from 1 to {LARGEST_BOUND}, the smaller one first'
+            raise ValueError(f"{value!r} is not a range: expected {expected}")
         self = super().__new__(cls, str(least) if least == most else f"{least}-{most}")
         self.least, self.most = least, most
         return self
@@ -110,8 +111,8 @@ class Limit(int):
     def __new__(cls, value: object) -> Self:
         number = _parse_limit(value) if isinstance(value, str) else value
         if not isinstance(number, int) or isinstance(number, bool) or not UNLIMITED <= number <= LARGEST_LIMIT:
-            expected = 'a number, a size like "64M", or "unlimited", below 2**63'
-            raise ValueError(f"{value!r} is no limit: expected {expected}")
+            expected = 'a number, a size in K, M or G such as "64M", or "unlimited", below 2**63'
+            raise ValueError(f"{value!r} is not a limit: expected {expected}")
         return super().__new__(cls, number)
 
     def __str__(self) -> str:
@@ -139,7 +140,7 @@ class ResourceLimit(str):
         first = Limit(soft)
         last = Limit(hard) if colon else first
         if last != UNLIMITED and not 0 <= first <= last:
-            raise ValueError(f"{value!r} is no limit: expected the soft limit first, and not above the hard one")
+            raise ValueError(f"{value!r} is not a limit: expected the soft limit first, and not above the hard one")
         self = super().__new__(cls, f"{first}:{last}" if colon else f"{first}")
         self.soft, self.hard = int(first), int(last)
         return self

@@ -18,15 +18,16 @@ WRITTEN_AS_TEXT = (Address, Bounds, Duration, FileMode, Limit, ResourceLimit, Te
 """Kinds that say themselves what is wrong with a text."""
 _WRITTEN_AS_NUMBER = (Bounds, Duration, FileMode, Limit, ResourceLimit)
 
-_LIMIT = 'a number, a size such as `"64M"`, or `"unlimited"`, or two of these such as `"1024:524288"`'
+_LIMIT = 'a number, a size in K, M or G such as `"64M"`, or `"unlimited"`, or two of these such as `"1024:524288"`'
 _WORDS: dict[Any, str] = {
     bool: "`true` or `false`",
     str: "string",
     Text: "string",
     Address: "address",
-    Duration: 'duration: a number of seconds, or a string such as `"30s"`, `"250ms"`, `"5m"`, `"12h"` or `"1h30m"`',
+    Duration: "duration: a number of seconds, or numbers with the units `d`, `h`, `m`, `s` and `ms`, such as "
+    '`"30s"`, `"1h30m"`, `"1.5d"` or `"250ms"`',
     Bounds: 'one number, or two such as `"2-16"`',
-    Limit: 'a number, a size such as `"64M"`, or `"unlimited"`',
+    Limit: 'a number, a size in K, M or G such as `"64M"`, or `"unlimited"`',
     FileMode: 'file mode: an octal string such as `"0027"`',
     tuple[str, ...]: "list of strings",
     tuple[Text, ...]: "list of strings",
