@@ -142,7 +142,7 @@ def test_what_is_no_address_is_refused_with_what_is_wrong_with_it(text: str, sai
 
 @pytest.mark.parametrize("value", [7000, None, 7000.0, ["127.0.0.1:80"]])
 def test_what_is_no_text_is_no_address(value: object) -> None:
-    with pytest.raises(ValueError, match="is no text; " + re.escape(EXPECTED)):
+    with pytest.raises(ValueError, match="is not a string; " + re.escape(EXPECTED)):
         Address(value)
 
 

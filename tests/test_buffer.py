@@ -101,5 +101,5 @@ def test_a_search_for_nothing_or_in_nothing_is_a_mistake(separator: bytes, limit
 
 
 def test_a_negative_size_is_a_mistake() -> None:
-    with pytest.raises(ValueError, match="-1 is no size"):
+    with pytest.raises(ValueError, match="-1 is not a size"):
         Buffer().take_exactly(-1)

@@ -188,7 +188,7 @@ def told_by_check_and_serve(*words: str | Path, wrapper: Sequence[str] = ()) -> 
 def test_an_address_of_another_machine_is_told() -> None:
     told = (
         "EADDRNOTAVAIL (Cannot assign requested address): no interface of this machine has that address "
-        "(free_bind = true listens on it all the same)"
+        "(to listen on it anyway, set free_bind = true)"
     )
     assert told_by_check_and_serve("192.0.2.1:7000") == f"cannot listen on 192.0.2.1:7000: {told}"
 
@@ -208,7 +208,7 @@ def test_a_file_that_is_in_the_place_of_a_socket_is_told(tmp_path: Path) -> None
     (tmp_path / "socket").write_text("")
     checked = check(f"unix:{tmp_path}/socket", "--", "cat")
     assert checked.returncode == 100
-    assert "there is a regular file: expected a socket, or nothing" in checked.stderr
+    assert "a regular file is there: expected a socket or nothing" in checked.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")

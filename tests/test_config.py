@@ -183,9 +183,9 @@ MISTAKES: list[tuple[str, Plain, str]] = [
     ("listen", {"listen": ["localhost:80"]}, "'localhost' is not a numeric address; expected IP:PORT"),
     ("command", {"command": "cat -u"}, '\'cat -u\': expected a list of strings: ["cat", "-u"]'),
     ("command", {"command": []}, "missing: expected a program and its arguments, or a handler"),
-    ("command", {"command": ["/no/such/program"]}, "'/no/such/program': no such program, or it may not be executed"),
-    ("command", {"command": ["no-such-program"]}, "'no-such-program': no such program, or it may not be executed"),
-    ("command", {"command": ["/etc/passwd"]}, "'/etc/passwd': no such program, or it may not be executed"),
+    ("command", {"command": ["/no/such/program"]}, "'/no/such/program': no such program, or it is not executable"),
+    ("command", {"command": ["no-such-program"]}, "'no-such-program': no such program, or it is not executable"),
+    ("command", {"command": ["/etc/passwd"]}, "'/etc/passwd': no such program, or it is not executable"),
     ("command", {"command": ["cat", "{remote_prot}"]}, "unknown placeholder; did you mean {remote_port}?"),
     ("command", {"command": ["cat", "{ctl}"]}, "{ctl} is used but control_file is not set"),
     ("handler", HANDLER | {"handler": "orders"}, '\'orders\': expected "module:name" or "path/file.py:name"'),
@@ -196,25 +196,29 @@ MISTAKES: list[tuple[str, Plain, str]] = [
     ("handler", HANDLER | {"handler": "orders:handle()"}, "'orders:handle()': expected \"module:name\""),
     ("handler", HANDLER | {"handler": "shop/orders:handle"}, "'shop/orders:handle': expected \"module:name\""),
     ("handler", HANDLER | {"handler": 3}, '3: expected a string, in quotes: "3"'),
-    ("command", {"handler": "orders:handle"}, "is for a program; a handler gets a Connection"),
-    ("control_file", HANDLER | {"control_file": "x"}, "is for a program; a handler gets a Connection"),
-    ("argv0", HANDLER | {"argv0": "x"}, "is for a program; a handler gets a Connection"),
+    ("command", {"handler": "orders:handle"}, "can only be used with a program; a handler gets a Connection"),
+    ("control_file", HANDLER | {"control_file": "x"}, "can only be used with a program; a handler gets a Connection"),
+    ("argv0", HANDLER | {"argv0": "x"}, "can only be used with a program; a handler gets a Connection"),
     ("log_starts", {"log_starts": "yes"}, "'yes': expected true or false"),
-    ("descriptors", HANDLER | {"descriptors": "listen-fds"}, "is for a program; a handler gets a Connection"),
+    (
+        "descriptors",
+        HANDLER | {"descriptors": "listen-fds"},
+        "can only be used with a program; a handler gets a Connection",
+    ),
     ("mode", HANDLER | {"mode": "thread"}, "'thread': expected one of fork, pool"),
-    ("mode", {"mode": "pool"}, "is for a handler, and there is none"),
+    ("mode", {"mode": "pool"}, "can only be used with a handler"),
     ("workers", POOL | {"workers": "16-2"}, "'16-2' is not a range: expected a number, or two such as \"2-16\""),
     ("workers", POOL | {"workers": 0}, "0 is not a range"),
-    ("workers", HANDLER | {"workers": 2}, 'is for mode = "pool"'),
-    ("workers", {"workers": 2}, "is for a handler, and there is none"),
+    ("workers", HANDLER | {"workers": 2}, 'can only be used with mode = "pool"'),
+    ("workers", {"workers": 2}, "can only be used with a handler"),
     ("connections_per_worker", POOL | {"connections_per_worker": 0}, "0: expected a whole number from 1 to "),
-    ("connections_per_worker", HANDLER | {"connections_per_worker": 9}, 'is for mode = "pool"'),
+    ("connections_per_worker", HANDLER | {"connections_per_worker": 9}, 'can only be used with mode = "pool"'),
     ("worker_memory", POOL | {"worker_memory": "much"}, "'much' is not a limit: expected a number"),
-    ("worker_memory", HANDLER | {"worker_memory": "1G"}, 'is for mode = "pool"'),
+    ("worker_memory", HANDLER | {"worker_memory": "1G"}, 'can only be used with mode = "pool"'),
     ("preload", HANDLER | {"preload": "json"}, "'json': expected a list of strings: [\"json\"]"),
-    ("preload", {"preload": ["json"]}, "is for a handler, and there is none"),
+    ("preload", {"preload": ["json"]}, "can only be used with a handler"),
     ("threads_at_fork", HANDLER | {"threads_at_fork": "yes"}, "'yes': expected one of refuse, allow"),
-    ("threads_at_fork", {"threads_at_fork": "allow"}, "is for a handler, and there is none"),
+    ("threads_at_fork", {"threads_at_fork": "allow"}, "can only be used with a handler"),
     ("backlog", {"backlog": 0}, "0: expected a whole number from 1 to "),
     ("backlog", {"backlog": 2**31}, "2147483648: expected a whole number from 1 to 2147483647"),
     (
@@ -248,13 +252,17 @@ MISTAKES: list[tuple[str, Plain, str]] = [
     ("strikes", {"strikes": -1}, "-1: expected a whole number from 0 to "),
     ("max_lifetime", {"max_lifetime": -1}, "-1 is not a duration: expected 0 or more"),
     ("idle_timeout", {"idle_timeout": "-1s"}, "'-1s' is not a duration: expected a number of seconds"),
-    ("idle_timeout", {"idle_timeout": 9, "listen": ["unix:/a"]}, "is for TCP, and unix:/a is none"),
+    ("idle_timeout", {"idle_timeout": 9, "listen": ["unix:/a"]}, "cannot be used with unix:/a, which is not TCP: give"),
     (
         "end_when_client_gone",
         {"end_when_client_gone": "never"},
         "'never' is not a duration: expected a number of seconds",
     ),
-    ("end_when_client_gone", {"end_when_client_gone": 9, "listen": ["unix:/a"]}, "is for TCP, and unix:/a is none"),
+    (
+        "end_when_client_gone",
+        {"end_when_client_gone": 9, "listen": ["unix:/a"]},
+        "cannot be used with unix:/a, which is not TCP: give",
+    ),
     ("linger", {"linger": True}, "true: expected a duration: a number of seconds, or numbers with the units d, h"),
     (
         "drain_timeout",
@@ -274,13 +282,13 @@ MISTAKES: list[tuple[str, Plain, str]] = [
     ("umask", {"umask": 27}, '27 is not a file mode: expected octal digits in quotes, like "0027"'),
     ("directory", {"directory": "/no/such/directory"}, "'/no/such/directory': no such directory"),
     ("ipv6_only", {"ipv6_only": "no"}, "'no': expected true or false"),
-    ("ipv6_only", {"ipv6_only": False}, "is for [::]:PORT, and there is none"),
+    ("ipv6_only", {"ipv6_only": False}, "can only be used with [::]:PORT"),
     ("free_bind", {"free_bind": 1}, "1: expected true or false"),
-    ("free_bind", {"free_bind": True, "listen": ["unix:/a"]}, "is for TCP, and there is none"),
+    ("free_bind", {"free_bind": True, "listen": ["unix:/a"]}, "can only be used with TCP"),
     ("bind_to_device", {"bind_to_device": "eth 0"}, "'eth 0' is not the name of a network interface: expected"),
-    ("bind_to_device", {"bind_to_device": "eth0", "listen": ["unix:/a"]}, "is for TCP, and there is none"),
+    ("bind_to_device", {"bind_to_device": "eth0", "listen": ["unix:/a"]}, "can only be used with TCP"),
     ("socket_mode", {"socket_mode": "rw", "listen": ["unix:/a"]}, "'rw' is not a file mode: expected octal digits"),
-    ("socket_mode", {"socket_mode": "0660"}, "is for unix:/PATH, and there is none"),
+    ("socket_mode", {"socket_mode": "0660"}, "can only be used with unix:/PATH"),
     ("socket_user", {"socket_user": "no-user-of-this-name", "listen": ["unix:/a"]}, "no such user on this system"),
     ("socket_group", {"socket_group": "no-group-of-this-name", "listen": ["unix:/a"]}, "no such group on this system"),
     ("nice", {"nice": 20}, "20: expected a whole number from -20 to 19"),
@@ -291,7 +299,7 @@ MISTAKES: list[tuple[str, Plain, str]] = [
     ("environment.A", {"environment": {"A": 1}}, '1: expected a string, in quotes: "1"'),
     ("environment.A=B", {"environment": {"A=B": "x"}}, "not a name for a variable"),
     ("keep_environment", {"keep_environment": "LANG"}, "'LANG': expected a list of strings: [\"LANG\"]"),
-    ("keep_environment", {"keep_environment": ["LANG"]}, "is for clear_environment = true"),
+    ("keep_environment", {"keep_environment": ["LANG"]}, "needs clear_environment = true"),
     ("clear_environment", {"clear_environment": "yes"}, "'yes': expected true or false"),
     ("stderr", {"stderr": "client"}, "'client': expected one of log, inherit, null"),
     ("descriptors", {"descriptors": 3}, "3: expected one of stdio, listen-fds"),
@@ -510,9 +518,7 @@ def test_the_name_of_a_service_is_a_plain_word(name: str, tmp_path: Path) -> Non
     with pytest.raises(ConfigurationError) as error:
         load_text(tmp_path, f"[service.{json.dumps(name)}]\n{lines(SOUND)}")
     [mistake] = mistakes_of(error, tmp_path)
-    assert (
-        mistake == f"service: {name!r}: expected a plain word as the name (letters, digits, _ . -), of 64 at the most"
-    )
+    assert mistake == f"service: {name!r}: expected a name of at most 64 letters, digits, _, . and -"
 
 
 def test_a_group_may_be_given_where_the_servers_user_has_no_entry(
@@ -542,7 +548,7 @@ def test_an_address_may_be_listened_on_once(first: str, second: str, tmp_path: P
     services = [f"[service.{name}]\n{lines(SOUND | {'listen': [at]})}" for name, at in (("a", first), ("b", second))]
     with pytest.raises(ConfigurationError) as error:
         load_text(tmp_path, "".join(services))
-    assert mistakes_of(error, tmp_path) == [f"service.b.listen: {Address(first)} is already listened on by service.a"]
+    assert mistakes_of(error, tmp_path) == [f"service.b.listen: {Address(first)} is already used by service.a"]
 
 
 OVERLAPPING = [
@@ -586,7 +592,7 @@ def test_services_that_are_bound_to_different_interfaces_can_have_one_port(
     if not overlap:
         assert load_text(tmp_path, "".join(tables)).services.keys() == {"a", "b"}
         return
-    with pytest.raises(ConfigurationError, match=r"service.b.listen: :80 is already listened on by service.a"):
+    with pytest.raises(ConfigurationError, match=r"service.b.listen: :80 is already used by service.a"):
         load_text(tmp_path, "".join(tables))
 
 
@@ -627,7 +633,7 @@ def test_an_address_may_stand_once_in_a_list(twice: str, tmp_path: Path) -> None
     with pytest.raises(ConfigurationError) as error:
         load(tmp_path, SOUND | {"listen": [twice, "127.0.0.1:81", twice]})
     [mistake] = mistakes_of(error, tmp_path)
-    assert mistake == f"service.web.listen: {twice} is already listened on by service.web"
+    assert mistake == f"service.web.listen: {twice} is already used by service.web"
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:0", ":0"])
@@ -670,13 +676,13 @@ def test_a_syntax_error_is_told_with_the_file_and_the_line(tmp_path: Path) -> No
         ("user = ON # or root", 'ON: put the string in quotes: "ON"'),
         ("command = [\n  yes,\n]", 'yes: put the string in quotes: "yes"'),
         ("environment = { DEBUG = no }", 'no: put the string in quotes: "no"'),
-        ("nice = 1\nnice = 2", "nice stands twice (at line 3)"),
-        ('nice = 1\n"nice" = [ # x = 3\n  1,\n]\n', '"nice" stands twice (at line 3)'),
-        ('control_file = ""\n  control_file = """\na = {ctl}\n""" # b = 2', "control_file stands twice (at line 3)"),
-        ("rlimits.cpu = 1\nrlimits . cpu = 2", "rlimits . cpu stands twice (at line 3)"),
-        ("rlimits = { cpu = 1 }\nrlimits = { cpu = 1 }", "rlimits stands twice (at line 3)"),
-        ("rlimits = 3\n[service.web.rlimits]\ncpu = 1", "[service.web.rlimits] stands twice (at line 3)"),
-        ("rlimits = { cpu = 1, cpu = 2 }", "The key cpu stands twice (at line 2, column 29)"),
+        ("nice = 1\nnice = 2", "nice appears twice (at line 3)"),
+        ('nice = 1\n"nice" = [ # x = 3\n  1,\n]\n', '"nice" appears twice (at line 3)'),
+        ('control_file = ""\n  control_file = """\na = {ctl}\n""" # b = 2', "control_file appears twice (at line 3)"),
+        ("rlimits.cpu = 1\nrlimits . cpu = 2", "rlimits . cpu appears twice (at line 3)"),
+        ("rlimits = { cpu = 1 }\nrlimits = { cpu = 1 }", "rlimits appears twice (at line 3)"),
+        ("rlimits = 3\n[service.web.rlimits]\ncpu = 1", "[service.web.rlimits] appears twice (at line 3)"),
+        ("rlimits = { cpu = 1, cpu = 2 }", "The key cpu appears twice (at line 2, column 29)"),
         ("rlimits = { cpu = 1 }\nrlimits.nofile = 2", "already: [service.web.rlimits] (at line 3, column 19)"),
         ("[service.web]\nnice = 3", "Cannot declare [service.web] twice (at line 2, column 13)"),
     ],

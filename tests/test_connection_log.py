@@ -36,7 +36,7 @@ def test_all_is_written_whether_logging_is_loaded_or_not(serve: Serve, target: s
     assert server.stop() == 0
     lines = [record["line"] for record in server.events("stderr")]
     levels = tuple(line.partition(" ")[0] for line in SEEN)
-    assert [line for line in lines if line.startswith(levels) and "could not be made" not in line] == SEEN
+    assert [line for line in lines if line.startswith(levels) and "could not be formatted" not in line] == SEEN
     assert sum(line == "LookupError: lost" for line in lines) == 3
     # What cannot be put into words is told, with the reason, and ends nothing.
     assert sum("TypeError: " in line for line in lines) == 2

@@ -121,11 +121,11 @@ WAYS = {
     "unspeakable": (
         "import tcppar\nclass Odd(tcppar.PeerGone):\n    def __str__(self): raise ValueError\n"
         "def handle(conn): raise Odd('x')\n",
-        ["is gone: (a Odd whose text cannot be had)"],
+        ["is gone: (a Odd that cannot be shown)"],
     ),
     "unspeakable exit": (
         "class Odd:\n    def __str__(self): raise ValueError\ndef handle(conn): raise SystemExit(Odd())\n",
-        ["(a Odd whose text cannot be had)"],
+        ["(a Odd that cannot be shown)"],
     ),
 }
 
@@ -140,7 +140,7 @@ def test_the_reason_of_an_end_is_told_whatever_the_handler_has_done(
     assert server.wait_for_event("end")[0]["exit"] == 1
     said = "\n".join(lines_of(server))
     assert [words for words in wanted if words not in said] == []
-    assert "could not begin" not in said
+    assert "could not start" not in said
 
 
 # Sources that change.

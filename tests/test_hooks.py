@@ -149,7 +149,7 @@ def test_a_coroutine_that_a_function_has_returned_is_not_passed_over(serve: Serv
     )
     server = serve_text(serve, tmp_path, text, "fork")
     assert said_by(server) == ""
-    told = "TypeError: <lambda> has returned a coroutine of connect, which nobody runs: expected a function"
+    told = "TypeError: <lambda> has returned a coroutine of connect, which was never run: expected a function"
     server.wait_for(lambda record: record["event"] == "stderr" and record["line"].startswith(told))
 
 

@@ -65,7 +65,7 @@ def test_nothing_of_tcppars_comes_from_the_folder_of_the_handler(
         assert poison.imported == []
         printed = "\n".join(record["line"] for record in server.events("stderr"))
     assert "ZeroDivisionError: division by zero" in printed
-    assert "could not begin" not in printed
+    assert "could not start" not in printed
 
 
 @pytest.mark.parametrize("mode", ["fork", "pool"])

@@ -440,7 +440,7 @@ def test_the_socket_of_a_living_server_is_not_touched(unix: Listener, listen: Li
 
 def test_a_file_that_is_no_socket_is_not_touched(listen: Listen, folder: Path) -> None:
     (folder / "socket").write_text("precious")
-    with pytest.raises(SystemRefused, match="there is a regular file: expected a socket, or nothing"):
+    with pytest.raises(SystemRefused, match="a regular file is there: expected a socket or nothing"):
         listen(f"unix:{folder / 'socket'}")
     assert (folder / "socket").read_text() == "precious"
 

@@ -90,8 +90,8 @@ def test_a_module_that_crashes_is_told(tmp_path: Path) -> None:
     ("name", "wanted"),
     [
         ("pkg/__main__.py", "write pkg.__main__:handle, with the folder above it as directory, or move"),
-        ("my.server.py", "no module can have the name 'my.server'"),
-        ("pkg/.py", "no module can have the name ''"),
+        ("my.server.py", "a module cannot have the name 'my.server'"),
+        ("pkg/.py", "a module cannot have the name ''"),
     ],
 )
 def test_a_file_that_can_be_no_module_is_told_with_what_to_do(tmp_path: Path, name: str, wanted: str) -> None:
@@ -237,4 +237,4 @@ def test_the_servers_options_hold_for_handlers(tmp_path: Path) -> None:
 def test_a_file_with_the_name_of_a_module_of_the_interpreters_is_told(tmp_path: Path) -> None:
     (tmp_path / "grp.py").write_text("def handle(conn): ...\n")
     done = command.run("check", "127.0.0.1:0", "--handler", tmp_path / "grp.py:handle")
-    assert "the file has the name of another module, of the interpreter" in done.stderr
+    assert "the file has the same name as another module (the interpreter)" in done.stderr

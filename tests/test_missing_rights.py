@@ -72,12 +72,12 @@ def test_what_a_user_namespace_forbids_is_no_missing_capability() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--nice=-5"], "nice: -5: user nobody cannot go below 0, only root can"),
+        (["--nice=-5"], "nice: -5: user nobody cannot go below 0; only root can"),
         (["--user=root"], "user: 'root': the server runs as user nobody, and only root can change the user"),
         (["--group=root"], "group: 'root': the server runs as user nobody, and only root can change the group"),
         (
             ["--rlimit=core=5:101"],
-            "rlimits.core: 5:101: user nobody cannot go above the server's own hard limit, 100, only root can",
+            "rlimits.core: 5:101: user nobody cannot go above the server's own hard limit, 100; only root can",
         ),
     ],
 )
@@ -92,4 +92,4 @@ def test_a_limit_above_the_servers_names_the_services_user() -> None:
     if resource.getrlimit(resource.RLIMIT_CORE)[1] == 0:
         unavailable("the hard limit for core files is 0 here")
     message = told("--user=nobody", "--rlimit=core=101", *PROGRAM, wrapper=[tool("prlimit"), "--core=100"])
-    assert message == "rlimits.core: 101: user nobody cannot go above the server's own hard limit, 100, only root can"
+    assert message == "rlimits.core: 101: user nobody cannot go above the server's own hard limit, 100; only root can"

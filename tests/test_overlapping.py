@@ -202,7 +202,7 @@ def test_so_it_is_after_a_reset(serve: Serve, port: int) -> None:
 def test_it_is_for_a_wildcard_alone(port: int) -> None:
     outcome = command.run("check", f"127.0.0.1:{port}", "--no-ipv6-only", "--", "cat")
     assert outcome.returncode == 100
-    assert "ipv6_only: is for [::]:PORT, and there is none" in outcome.stderr
+    assert "ipv6_only: can only be used with [::]:PORT" in outcome.stderr
 
 
 @pytest.mark.parametrize("mode", ["fork", "pool"])

@@ -40,7 +40,7 @@ def test_on_this_machine_nothing_is_lost() -> None:
     done = run()
     assert done.returncode == ExitCode.OK, done.stdout + done.stderr
     *verdicts, last = done.stdout.splitlines()
-    assert last == "nothing is lost"
+    assert last == "nothing was lost"
     names = [*(part.name for part in selftest.PARTS), "what is left", "stop"]
     assert [line[:6].rstrip() for line in verdicts] == ["ok"] * len(names)
     assert [line[7:].partition(":")[0] for line in verdicts] == names
@@ -81,7 +81,7 @@ def test_where_too_few_descriptors_may_be_open_it_is_not_tried() -> None:
 def test_a_server_that_does_not_start_is_a_message(tmp_path: Path) -> None:
     done = run("--only", "load", environment={"PATH": str(tmp_path)})
     assert done.returncode == ExitCode.SYSTEM
-    assert done.stderr.startswith("tcppar: the server that is to be tried does not start: ")
+    assert done.stderr.startswith("tcppar: the server under test does not start: ")
     assert "no such program" in done.stderr
     assert done.stdout == ""
 

@@ -111,9 +111,9 @@ def test_a_handler_is_named_by_its_module_and_its_name_there(handler: Any, name:
     [
         ("lambda", "a lambda of tests.support.api_handlers has no name"),
         ("closure", "_made_inside.<locals>.inner is defined inside a function"),
-        ("partial", "is an object without a name of its own"),
+        ("partial", "is an object without a name"),
         ("method", "is not what is called Outer.method"),
-        ("instance", "is an object without a name of its own"),
+        ("instance", "is an object without a name"),
         ("replaced", "is not what is called _replaced"),
     ],
 )
@@ -160,7 +160,7 @@ def test_a_handler_whose_name_means_another_one_where_the_server_looks_is_refuse
     # What this program finds by its path, the server finds by the same.
     assert outcome(tmp_path / "program.py", text.format(""), cwd=other)[0] == 0
     lost = text.format("del sys.path[0]")
-    assert f"would not be imported, but {other}/orders.py" in outcome(tmp_path / "program.py", lost, cwd=other)[2]
+    assert f"would not be imported; {other}/orders.py would" in outcome(tmp_path / "program.py", lost, cwd=other)[2]
     assert outcome(tmp_path / "program.py", lost, cwd=tmp_path)[0] == 0
 
 

@@ -363,7 +363,7 @@ def test_a_directory_that_the_user_may_not_enter_is_told(tmp_path: Path) -> None
         (["--", "cat"], "listen: missing"),
         (["localhost:0", "--", "cat"], "'localhost' is not a numeric address"),
         (["0", "--", "no-such-program"], "'no-such-program': no such program"),
-        (["0", "--", "/etc/passwd"], "'/etc/passwd': no such program, or it may not be executed"),
+        (["0", "--", "/etc/passwd"], "'/etc/passwd': no such program, or it is not executable"),
         (["0", "--no-such-flag", "--", "cat"], "--no-such-flag"),
         (["0", "--when-full", "maybe", "--", "cat"], "expected one of wait, refuse"),
         (["0", "--user", "no-such-user", "--", "cat"], "user: 'no-such-user': no such user"),

@@ -269,7 +269,7 @@ def test_what_is_no_socket_is_told_and_left_alone(path: Path) -> None:
     path.write_text("mine")
     outcome = command.run("serve", f"unix:{path}", "--", "cat")
     assert outcome.returncode == 111
-    assert f"cannot listen on unix:{path}: there is a regular file: expected a socket, or nothing" in outcome.stderr
+    assert f"cannot listen on unix:{path}: a regular file is there: expected a socket or nothing" in outcome.stderr
     assert path.read_text() == "mine"
 
 
@@ -291,8 +291,8 @@ def test_a_path_that_is_served_already_is_told(serve: Serve, path: Path) -> None
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["127.0.0.1:0", "--socket-mode", "0600"], "socket_mode: is for unix:/PATH, and there is none"),
-        (["unix:@x", "--socket-user", "nobody"], "socket_user: is for unix:/PATH, and there is none"),
+        (["127.0.0.1:0", "--socket-mode", "0600"], "socket_mode: can only be used with unix:/PATH"),
+        (["unix:@x", "--socket-user", "nobody"], "socket_user: can only be used with unix:/PATH"),
         (["unix:/x", "--socket-user", "nobody-of-this-name"], "socket_user: 'nobody-of-this-name': no such user"),
         (["unix:/x", "--socket-group", "nobody-of-this-name"], "socket_group: 'nobody-of-this-name': no such group"),
         (["unix:/x", "--socket-mode", "rw"], "socket_mode: 'rw' is not a file mode"),

@@ -12,9 +12,9 @@ from tests.support.server import read_all
 UNRUN = {
     "generator": "generator function",
     "async_generator": "async generator function",
-    "wrapped": "wrapper of the async def coroutine, and does not await it",
-    "wrapped_twice": "wrapper of the async def coroutine",
-    "cached": "wrapper of the async def coroutine",
+    "wrapped": "wrapper around the async def coroutine, and does not await it",
+    "wrapped_twice": "wrapper around the async def coroutine",
+    "cached": "wrapper around the async def coroutine",
     "partial": "generator function",
     "callable_object": "generator function",
     "method": "generator function",
@@ -22,7 +22,7 @@ UNRUN = {
     "Callables.static": "generator function",
     "AsyncHandle": "handle is an async def, and socketserver only calls it",
     "GeneratorHandle": "handle is a generator function",
-    "WrappedHandle": "handle is a wrapper of the async def AsyncHandle.handle",
+    "WrappedHandle": "handle is a wrapper around the async def AsyncHandle.handle",
     "AsyncSetup": "setup is an async def",
     "ManagedHandle": "handle is a context manager",
     "context_manager": "is a context manager, context_manager",
@@ -42,19 +42,19 @@ def test_a_handler_that_nobody_would_run_is_refused(name: str) -> None:
 
 
 RETURNED = {
-    "returns_a_coroutine": "a coroutine of coroutine, which nobody runs",
-    "by_lambda": "a coroutine of coroutine, which nobody runs",
-    "returns_a_generator": "a generator, generator, of which nothing was run",
-    "returns_an_async_generator": "a generator, async_generator, of which nothing was run",
-    "enters": "a context manager, context_manager, of which nothing was run",
-    "returns_a_map": "a map, of which nothing was run",
-    "returns_a_function": "a function, returns_a_function.<locals>.<lambda>, that nobody calls",
+    "returns_a_coroutine": "a coroutine of coroutine, which was never run",
+    "by_lambda": "a coroutine of coroutine, which was never run",
+    "returns_a_generator": "a generator, generator, none of which was run",
+    "returns_an_async_generator": "a generator, async_generator, none of which was run",
+    "enters": "a context manager, context_manager, which was never entered",
+    "returns_a_map": "a map, none of which was run",
+    "returns_a_function": "a function, returns_a_function.<locals>.<lambda>, that was never called",
     "returns_a_partial_function": "a function, functools.partial(",
-    "gathers_nothing": "a list with a coroutine of coroutine, which nobody runs",
-    "LazyHandle": "a generator, LazyHandle.handle.<locals>.<genexpr>, of which nothing was run",
-    "InheritedLazyHandle": "a generator, LazyHandle.handle.<locals>.<genexpr>, of which nothing was run",
-    "returns_an_awaitable": "a _Promise that nobody awaits",
-    "awaits_half": "a coroutine of coroutine, which nobody runs",
+    "gathers_nothing": "a list with a coroutine of coroutine, which was never run",
+    "LazyHandle": "a generator, LazyHandle.handle.<locals>.<genexpr>, none of which was run",
+    "InheritedLazyHandle": "a generator, LazyHandle.handle.<locals>.<genexpr>, none of which was run",
+    "returns_an_awaitable": "a _Promise that was never awaited",
+    "awaits_half": "a coroutine of coroutine, which was never run",
 }
 
 
@@ -69,7 +69,7 @@ def test_work_that_a_handler_has_left_to_nobody_is_told_and_a_failure(serve: Ser
     server.wait_for(lambda record: record["event"] == "stderr" and RETURNED[name] in record["line"])
     assert server.stop() == 0
     [record] = server.events("stderr")
-    assert record["line"].startswith(f"handler unkept:{name}: connection {end['id']}: it has returned a")
+    assert record["line"].startswith(f"handler unkept:{name}: connection {end['id']}: it returned a")
 
 
 @pytest.mark.parametrize("name", ["returns_a_number", "returns_its_connection", "runs_it"])
@@ -81,10 +81,10 @@ def test_whatever_else_a_handler_returns_means_nothing(serve: Serve, name: str) 
 
 
 SETTINGS = {
-    "spawners": ('handler = "json:dump"\nmode = "pool"\nspawners = 2', 'is for mode = "fork"'),
+    "spawners": ('handler = "json:dump"\nmode = "pool"\nspawners = 2', 'can only be used with mode = "fork"'),
     "connections_per_spawner": (
         'handler = "json:dump"\nmode = "pool"\nconnections_per_spawner = 9',
-        'is for mode = "fork"',
+        'can only be used with mode = "fork"',
     ),
 }
 

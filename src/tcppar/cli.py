@@ -45,7 +45,7 @@ def _service_options(command: Callable[..., None]) -> Callable[..., None]:
     cls=CommandAfterDashes,
     options_metavar="[OPTIONS]",
     short_help="Serve a program, or all services of a file.",
-    epilog="Exit codes: 0 after it was asked to stop, 100 for a mistake in the command line or the configuration, "
+    epilog="Exit codes: 0 after a stop that was requested, 100 for a mistake in the command line or the configuration, "
     "111 if the system refuses something at the start.",
 )
 @click.argument("addresses", metavar="[ADDRESS]... -- PROGRAM [ARGUMENT]...", nargs=-1)
@@ -143,8 +143,8 @@ def check(
     service: str | None,
     **given: Any,
 ) -> None:
-    """Check a configuration without serving it, and list all of its mistakes. Each service's spawner is started: it
-    loads a handler, and sees as the service's user whether a program can be run.
+    """Check a configuration without serving it, and list all of its mistakes. A spawner is started for each service: it
+    loads the handler, or tests as the service's user whether the program can be run.
     """
     config = flags.read(file, addresses, ctx.obj, given)
     _try_services(config, str(file or "command line"))
@@ -168,7 +168,7 @@ def check(
     help="How long the upgrade may take.",
 )
 def upgrade_command(pid: int, timeout: float) -> None:
-    """Replace the running server with process id PID by the installed version of tcppar.
+    """Replace the running server whose process id is PID with the installed version of tcppar.
 
     PID is the process that `tcppar serve` was started as, or its supervisor. No connection is cut, no client is
     refused, and the configuration file is read again. If the installed version cannot take over, nothing changes, and
@@ -198,7 +198,7 @@ def selftest(seconds: float, only: tuple[str, ...], as_json: bool) -> None:
     """Start a server on this machine, connect clients to it, and make its parts fail: resets, storms of signals,
     shortages, killed processes, upgrades, slow clients. Every byte is verified, and every connection is accounted for.
 
-    It needs no privileges, and touches nothing but its own processes and ports of 127.0.0.1.
+    It needs no privileges, and uses only its own processes, and ports of 127.0.0.1.
     """
     # Here, because the server's main process imports this module, and has no use for what that one needs.
     from tcppar.testing.selftest import show

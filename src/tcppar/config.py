@@ -83,7 +83,7 @@ def from_trees(trees: Mapping[str, Mapping[str, Any]], together: str) -> Config:
     )
     config = Config(ServerSettings(**joined.server), joined.services)
     if not mistakes and (size := len(encoded(config))) > LARGEST_CONFIG:
-        mistakes.append(f"{together}: is too large to be kept: {size} bytes, and {LARGEST_CONFIG} are the most")
+        mistakes.append(f"{together}: is too large: {size} bytes, but at most {LARGEST_CONFIG} can be kept")
     if mistakes:
         raise ConfigurationError(_bounded(mistakes))
     return config
@@ -131,7 +131,7 @@ class _Joined:
     def _add_service(self, name: str, table: object, where: str, misplaced: Set[str]) -> None:
         prefix = f"{where}: service.{name}"
         if not _PLAIN_WORD.fullmatch(name):
-            expected = f"expected a plain word as the name (letters, digits, _ . -), of {LONGEST_NAME} at the most"
+            expected = f"expected a name of at most {LONGEST_NAME} letters, digits, _, . and -"
             self.mistakes.append(f"{where}: service: {shown(name)}: {expected}")
         elif not isinstance(table, dict):
             self.mistakes.append(f"{prefix}: expected a table [service.{name}], not {shown(table)}")

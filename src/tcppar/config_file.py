@@ -91,7 +91,7 @@ def _parsed(data: bytes, where: str) -> dict[str, Any]:
         raise ConfigurationError([f"{where}: is not UTF-8: {error.reason} at byte {error.start}"]) from None
     for number, line in enumerate(text.split("\n"), 1):
         if line.count(".") > MOST_DOTS:
-            raise ConfigurationError([f"{where}: line {number}: expected {MOST_DOTS} dots at the most"])
+            raise ConfigurationError([f"{where}: line {number}: expected at most {MOST_DOTS} dots"])
     try:
         return tomllib.loads(text)
     except RecursionError:
@@ -130,7 +130,9 @@ def _read_pipe(descriptor: int) -> bytes:
 def _read_regular(path: Path) -> bytes:
     # Not every file may be opened to see what it is: there are devices that do something then.
     if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError(errno.EINVAL, "it is not a regular file, and a folder, or a running server, reads nothing else")
+        raise OSError(
+            errno.EINVAL, "it is not a regular file, and nothing else is read from a folder or by a running server"
+        )
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:
         before = os.fstat(descriptor)
@@ -139,5 +141,5 @@ def _read_regular(path: Path) -> bytes:
     if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size) or len(data) < min(
         after.st_size, LARGEST_FILE
     ):
-        raise OSError(errno.EBUSY, "it changed while it was read")
+        raise OSError(errno.EBUSY, "it changed while it was being read")
     return data

@@ -85,7 +85,7 @@ def as_refusal(error: TcpparError | OSError | MemoryError) -> TcpparError:
     """
     if isinstance(error, TcpparError):
         return error
-    what, hint = "no memory is left", f"; see the limit for {_LIMITS[errno.ENOMEM]}"
+    what, hint = "out of memory", f"; see the limit for {_LIMITS[errno.ENOMEM]}"
     if isinstance(error, OSError):
         number = error.errno or 0
         what = f"{errno.errorcode.get(number, number)} ({os.strerror(number)})"

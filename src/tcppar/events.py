@@ -68,8 +68,8 @@ class SharedUser(Event, frozen=True, kw_only=True, tag="shared-user"):
 class ConnectionStarted(Event, frozen=True, kw_only=True, tag="start"):
     """A connection has its process. Written only with `log_starts`.
 
-    `queued` and `spawn` are those of the `end` record. For a pool it is written 10 ms late, or at the end of a
-    conversation that is shorter.
+    `queued` and `spawn` are those of the `end` record. For a pool it is written after 10 ms, or at the end of
+    a shorter conversation.
     """
 
     id: str
@@ -88,7 +88,7 @@ class ClientsWait(Event, frozen=True, kw_only=True, tag="clients-wait"):
 
     `waiting` is the length of the queue. Clients of a service that was removed, or is stopping, have been accepted
     already; they count too, and not as `connections`, which are open. For Unix sockets and in the portable profile the
-    system only says that there is somebody in the queue, and each listener counts as 1. `gave_up` is how many clients,
+    system only says whether anyone is in the queue, and each listener counts as 1. `gave_up` is how many clients,
     since the last such record, had reset their connection, or closed it without sending anything, by the time it was
     their turn. These are served like the others, because some clients only listen, and have an `end` record.
     """
@@ -109,7 +109,7 @@ class ClientsWait(Event, frozen=True, kw_only=True, tag="clients-wait"):
 
 
 class ConnectionEnded(Event, frozen=True, kw_only=True, tag="end"):
-    """The record of a connection, written when its child has ended. Other processes of the connection may go on.
+    """The record of a connection, written when its child has ended. Other processes of the connection may continue.
 
     `exit` is the exit code, `signal` the signal that ended the child. Both are null if nobody could wait for the child
     (in the portable profile, when its spawner was killed). Times are in seconds: `queued` from the end of the handshake
@@ -264,7 +264,7 @@ class SpawnerDied(Event, frozen=True, kw_only=True, tag="spawner-died"):
 class GivenUp(Event, frozen=True, kw_only=True, tag="given-up"):
     """A spawner or a worker is killed and replaced, because it misbehaves.
 
-    `role` is "spawner" or "worker". Either it does not answer, because it was stopped or hangs, or it reports what
+    `role` is "spawner" or "worker". Either it does not answer, because it was stopped or hangs, or its reports
     cannot be true; its children, which run as the same user, can make it do either. Connections that it had not taken
     go to another process.
     """

@@ -49,7 +49,7 @@ def impossible(
         found.extend(f"{prefix}.{mistake}" for mistake in _unusable_handler(settings, given, doubtful))
     elif "handler" not in doubtful:
         found.extend(
-            f"{prefix}.{name}: is for a handler, and there is none"
+            f"{prefix}.{name}: can only be used with a handler"
             for name in (*_OF_A_HANDLER, *_OF_A_POOL)
             if name in given
         )
@@ -63,7 +63,7 @@ def impossible(
         if isinstance(interface := split_zone(address.host)[1], str)
     )
     if settings.nice < 0 and os.geteuid() != 0:
-        found.append(f"{prefix}.nice: {settings.nice}: user {own_user.name()} cannot go below 0, only root can")
+        found.append(f"{prefix}.nice: {settings.nice}: user {own_user.name()} cannot go below 0; only root can")
     known = sorted(name.removeprefix("RLIMIT_").lower() for name in dir(resource) if name.startswith("RLIMIT_"))
     found.extend(
         f"{prefix}.rlimits.{name}: unknown limit: expected one of {', '.join(known)}"
@@ -71,7 +71,7 @@ def impossible(
         if name not in known
     )
     if settings.keep_environment and not settings.clear_environment and "clear_environment" not in doubtful:
-        found.append(f"{prefix}.keep_environment: is for clear_environment = true; without it, all variables are kept")
+        found.append(f"{prefix}.keep_environment: needs clear_environment = true; without it, all variables are kept")
     if settings.control_file is not None:
         found.extend(f"{prefix}.control_file: {m}" for m in contract.template_mistakes([settings.control_file]))
     found.extend(f"{prefix}.{mistake}" for mistake in _misnamed(settings))
@@ -93,7 +93,7 @@ def _unwatchable(settings: ServiceSettings) -> list[str]:
     """Times without a word that cannot be known: of a Unix socket no system tells when it was used."""
     times = {"idle_timeout": settings.idle_timeout, "end_when_client_gone": settings.end_when_client_gone}
     return [
-        f"{name}: is for TCP, and {address} is none: expected a service of its own for it"
+        f"{name}: cannot be used with {address}, which is not TCP: give that address a service of its own"
         for name, time in times.items()
         for address in settings.listen
         if time is not None and address.path
@@ -113,7 +113,7 @@ def _without_listener(settings: ServiceSettings, doubtful: Set[str]) -> list[str
         "socket_group": settings.socket_group,
     }
     in_files = any(address.path and not is_abstract(address.path) for address in settings.listen)
-    found = [f"{name}: is for unix:/PATH, and there is none" for name, value in rights.items() if value is not None]
+    found = [f"{name}: can only be used with unix:/PATH" for name, value in rights.items() if value is not None]
     of_tcp = {
         "ipv6_only": not settings.ipv6_only and not any(address.host == "::" for address in settings.listen),
         "free_bind": settings.free_bind and not any(_is_tcp(address) for address in settings.listen),
@@ -121,7 +121,7 @@ def _without_listener(settings: ServiceSettings, doubtful: Set[str]) -> list[str
     }
     kinds = {"ipv6_only": "[::]:PORT"}
     return ([] if in_files else found) + [
-        f"{name}: is for {kinds.get(name, 'TCP')}, and there is none" for name, vain in of_tcp.items() if vain
+        f"{name}: can only be used with {kinds.get(name, 'TCP')}" for name, vain in of_tcp.items() if vain
     ]
 
 
@@ -141,13 +141,13 @@ def _unusable_handler(settings: ServiceSettings, given: Mapping[str, Any], doubt
         if not _MODULE.fullmatch(module)
     )
     found.extend(
-        f"{name}: is for a program; a handler gets a Connection"
+        f"{name}: can only be used with a program; a handler gets a Connection"
         for name in ("command", "argv0", "control_file", "descriptors")
         if given.get(name)
     )
     if settings.mode is HandlerMode.POOL:
         found.extend(
-            f'{name}: is for mode = "fork": a pool has one spawner'
+            f'{name}: can only be used with mode = "fork"; a pool has one spawner'
             for name in _OF_SPAWNERS
             if name in given and given[name] != 1
         )
@@ -156,7 +156,7 @@ def _unusable_handler(settings: ServiceSettings, given: Mapping[str, Any], doubt
                 f"rlimits.nofile: {most}: a worker could take no connection: expected at least {_LEAST_OF_A_WORKER}"
             )
     elif "mode" not in doubtful:
-        found.extend(f'{name}: is for mode = "pool"' for name in _OF_A_POOL if name in given)
+        found.extend(f'{name}: can only be used with mode = "pool"' for name in _OF_A_POOL if name in given)
     return found
 
 
@@ -172,7 +172,7 @@ def _unusable_command(settings: ServiceSettings, doubtful: Set[str]) -> list[str
         found.append("{ctl} is used but control_file is not set")
     # Where it is looked for depends on these.
     if doubtful.isdisjoint(("directory", "environment")) and not programs.found(settings):
-        found.append(f"{shown(settings.command[0])}: no such program, or it may not be executed{_meant(settings)}")
+        found.append(f"{shown(settings.command[0])}: no such program, or it is not executable{_meant(settings)}")
     return found
 
 

@@ -29,13 +29,13 @@ def name_of(handler: Callable[..., object] | str, folder: str) -> str:
         return handler
     name, module_name = getattr(handler, "__qualname__", None), getattr(handler, "__module__", None)
     if not isinstance(name, str) or not isinstance(module_name, str):
-        raise _refusal(repr(handler), "is an object without a name of its own")
+        raise _refusal(repr(handler), "is an object without a name")
     if "<lambda>" in name:
         raise _refusal(f"a lambda of {module_name}", "has no name")
     if "<locals>" in name:
-        raise _refusal(f"{module_name}.{name}", "is defined inside a function, and exists only while that runs")
+        raise _refusal(f"{module_name}.{name}", "is defined inside a function and exists only while it runs")
     if _find(module_name, name) != handler:
-        raise _refusal(f"{handler!r}", f"is not what is called {name} in {module_name}")
+        raise _refusal(f"{handler!r}", f"is not the object that is called {name} in {module_name}")
     if module_name == _MAIN:
         return f"{_importable_main(name)}:{name}"
     _refuse_if_hidden(module_name.partition(".")[0], folder)
@@ -62,7 +62,7 @@ def _refusal(what: str, why: str) -> ConfigurationError:
     return ConfigurationError(
         [
             f"handler: {what} {why}; the server is a process of its own that imports its handler by name: expected a "
-            'function or a class at the top level of a module, or a text "module:name" or "path/file.py:name"'
+            'function or a class at the top level of a module, or a string "module:name" or "path/file.py:name"'
         ]
     )
 
@@ -82,11 +82,11 @@ def _importable_main(name: str) -> str:
         return str(spec.name)  # python -m MODULE
     file: str | None = getattr(main, "__file__", None)
     if file is None or not os.path.isfile(file):
-        raise _refusal(f"{name} of the program itself", "cannot be imported, for the program is not in a file")
+        raise _refusal(f"{name} of the program itself", "cannot be imported, because the program is not in a file")
     word, extension = os.path.splitext(os.path.basename(file))
     if extension != ".py" or "." in word or word == _MAIN or word in sys.stdlib_module_names:
         raise _refusal(
-            f"{name} of the program itself", f"cannot be imported: {file} has the name of no or another module"
+            f"{name} of the program itself", f"cannot be imported: {file} does not have a module name of its own"
         )
     return os.path.abspath(file)
 
@@ -101,4 +101,4 @@ def _refuse_if_hidden(package: str, folder: str) -> None:
     if found is None or loaded is None or found.origin is None or loaded.origin is None:
         return
     if os.path.realpath(found.origin) != os.path.realpath(loaded.origin):
-        raise _refusal(loaded.origin, f"would not be imported, but {found.origin}")
+        raise _refusal(loaded.origin, f"would not be imported; {found.origin} would")

@@ -328,7 +328,7 @@ def refuse_in_an_import() -> None:
     while frame is not None:
         if frame.f_globals.get("__name__") == _IMPORTER:
             raise ConfigurationError(
-                ['the import of a handler starts a server of its own: start it under `if __name__ == "__main__":`']
+                ['importing the handler starts a server: start it under `if __name__ == "__main__":`']
             )
         frame = frame.f_back
 
@@ -353,7 +353,7 @@ def refuse_wrapped(listener: object) -> None:
 
 def _refuse_what_is_no_socket(address: object) -> None:
     if not hasattr(address, "fileno"):
-        expected = 'expected a text such as "127.0.0.1:7000", or a socket'
+        expected = 'expected a string such as "127.0.0.1:7000", or a socket'
         raise ConfigurationError([f"settings: listen: {address!r}: {expected}"])
 
 

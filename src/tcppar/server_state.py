@@ -50,7 +50,7 @@ def state_of(server: socketserver.BaseServer, own: Collection[type], apart: Coll
         raise ConfigurationError(
             [
                 f"{type(server).__qualname__}: its attributes are too large for the processes of its requests "
-                f"({len(text)} bytes, and {_LARGEST} are the most): have what they need made by their module"
+                f"({len(text)} bytes; the limit is {_LARGEST}): create what they need in their module"
             ]
         )
     return text

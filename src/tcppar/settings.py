@@ -75,13 +75,14 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         FileMode | None,
         Meta(
             description='File mode of `unix:/PATH`, in octal: `"0660"`. Users that can write to the file can connect. '
-            "Unset: 0777 without the bits of the server's umask; if you change it with chmod(1), a reset keeps that."
+            "If unset: 0777 without the bits of the server's umask; if you change it with chmod(1), a reset keeps that."
         ),
     ] = None
     socket_user: Annotated[
         str | None,
         Meta(
-            description="User, by name or number, that owns `unix:/PATH`. Only root can change it. Unset: the server's."
+            description="User, by name or number, that owns `unix:/PATH`. Only root can change it. If unset: the "
+            "server's."
         ),
     ] = None
     socket_group: Annotated[
@@ -149,8 +150,9 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         ThreadsAtFork,
         Meta(
             description="What to do if the handler's modules start threads when they are imported: a fork copies only "
-            "one thread, but the locks of all. `refuse`: the start fails, and the message names the import; threads of "
-            "libraries that are prepared for forks, such as OpenBLAS, are allowed. `allow`: threads are not checked."
+            "one thread, but the locks of all threads. `refuse`: the start fails, and the message names the import; "
+            "threads of libraries that are prepared for forks, such as OpenBLAS, are allowed. `allow`: threads are "
+            "not checked."
         ),
     ] = ThreadsAtFork.REFUSE
     backlog: Annotated[
@@ -220,7 +222,7 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Meta(
             description="For programs that may exit without reading all of their input: how long the client has after "
             "that to receive the rest of the reply, which it could otherwise lose. Other processes of the connection, "
-            "such as the copying one that recordio leaves, first have as long to finish. Costs the server one "
+            "such as the copier that recordio leaves behind, first get the same time to finish. Costs the server one "
             "descriptor for each connection. If unset, the system may cut off the reply; 0 leaves no time."
         ),
     ] = None

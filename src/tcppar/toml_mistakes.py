@@ -14,7 +14,7 @@ _OF_A_VALUE = ("Invalid value", "Expected newline or end of document after a sta
 _TWICE = "Cannot overwrite a value"
 # Other ways to define something twice, of which tomllib tells the name.
 _IN_OTHER_WORDS = {
-    re.compile(r"Duplicate inline table key '(.*)'"): r"The key \1 stands twice",
+    re.compile(r"Duplicate inline table key '(.*)'"): r"The key \1 appears twice",
     re.compile(r"Cannot redefine namespace"): r"A second time",
     re.compile(r"Cannot mutate immutable namespace"): r"Defined as a whole already:",
 }
@@ -53,15 +53,15 @@ def in_words(error: str, text: str) -> str:
 
 
 def _twice(error: str, text: str) -> str:
-    """Which key stands twice. tomllib tells where its second value ends, which may be lines below the key."""
+    """Which key appears twice. tomllib tells where its second value ends, which may be lines below the key."""
     lines = [line[:_LONGEST_LINE] for line in text.rstrip().split("\n")]
     found = _LINE.search(error)
     last = min(int(found[1]), len(lines)) if found else len(lines)
     for first in range(last, max(last - _LONGEST_VALUE, 0), -1):
         key = _first_key(lines[first - 1]) or _header(lines[first - 1])
         if key and _is_toml("\n".join(lines[first - 1 : last])):
-            return f"{key} stands twice (at line {first})"
-    return error.replace(_TWICE, "A key stands twice")
+            return f"{key} appears twice (at line {first})"
+    return error.replace(_TWICE, "A key appears twice")
 
 
 def _line(error: str, text: str) -> str:

@@ -45,7 +45,7 @@ class Buffer:
             ValueError: `size` is negative.
         """
         if size < 0:
-            raise ValueError(f"{size} is no size: it must not be negative")
+            raise ValueError(f"{size} is not a size: it must not be negative")
         return self.take(size) if size <= len(self._data) else None
 
     def take_until(self, separator: bytes, limit: int) -> bytes | None:
@@ -60,7 +60,7 @@ class Buffer:
             ValueError: the separator is empty, or the limit is below 1.
         """
         if not separator or limit < 1:
-            raise ValueError("the separator needs a byte, and the limit must be at least 1")
+            raise ValueError("the separator must have at least one byte, and the limit must be at least 1")
         begin = self._searched if separator == self._separator else 0
         found = self._data.find(separator, begin, limit)
         if found >= 0:

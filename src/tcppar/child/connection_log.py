@@ -114,7 +114,7 @@ def say_line(level: str, msg: object, args: tuple[object, ...], error: BaseExcep
     try:
         line = f"{level} {str(msg) % _values(args) if args else msg}"
     except Exception:  # noqa: BLE001 - a message and its values can raise anything
-        say_traceback(f"{level}: this message could not be made")
+        say_traceback(f"{level}: this message could not be formatted")
     else:
         say(line if error is None else f"{line}\n{traceback_of(error)}")
 

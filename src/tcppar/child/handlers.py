@@ -159,7 +159,7 @@ class Handler:
             return FAILED
         if left is None:
             return SUCCEEDED
-        say(f"handler {self.target}: connection {connection_id}: it has returned {left}")
+        say(f"handler {self.target}: connection {connection_id}: it returned {left}")
         return FAILED
 
 

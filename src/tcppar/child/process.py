@@ -46,7 +46,7 @@ def live(life: Callable[..., int], given: tuple[Any, ...], target: str, limits: 
         if _last:
             code = _stop(code, target)
     except BaseException:  # noqa: BLE001 - whatever it is, it must not go on in the spawner's code
-        say_traceback(f"a process for handler {target} could not begin")
+        say_traceback(f"a process for handler {target} could not start")
     finally:
         flush_and_exit(code)
 
@@ -137,7 +137,7 @@ def text_of(value: object) -> str:
     try:
         return str(value)
     except Exception:  # noqa: BLE001 - see above
-        return f"(a {type(value).__qualname__} whose text cannot be had)"
+        return f"(a {type(value).__qualname__} that cannot be shown)"
 
 
 def say_traceback(what: str) -> None:

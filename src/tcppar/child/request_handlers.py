@@ -128,7 +128,7 @@ def named_by_address(server: Any, name: str) -> object:
         return own("socket").getfqdn(address[0]) if name == "server_name" else address[1]
     raise AttributeError(
         f"self.server has no {name!r} here: the server is another process, and shares no objects with its request "
-        "handlers; what they need stands in their module, or in attributes of the server that can be pickled"
+        "handlers; put what they need into their module, or into attributes of the server that can be pickled"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a handler can return instead of having done it: a coroutine, a generator, and the like, which nobody runs."""
+"""What a handler can return instead of having done it: a coroutine, a generator, and the like, which was never run."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ def unrun(result: object) -> str | None:
 def _alone(result: object) -> str | None:
     if isinstance(result, CoroutineType):
         result.close()
-        return f"a coroutine of {result.__qualname__}, which nobody runs: await it in a handler that is an async def"
+        return f"a coroutine of {result.__qualname__}, which was never run: await it in a handler that is an async def"
     if isinstance(result, _GENERATORS):
-        return f"a generator, {result.__qualname__}, of which nothing was run: go through it in the handler"
+        return f"a generator, {result.__qualname__}, none of which was run: iterate over it in the handler"
     if isinstance(inner := getattr(result, "gen", None), _GENERATORS):  # contextlib's
-        return f"a context manager, {inner.__qualname__}, of which nothing was run: enter it in the handler, by with"
+        return f"a context manager, {inner.__qualname__}, which was never entered: enter it in the handler, using with"
     if isinstance(result, _ITERATORS):
-        return f"a {type(result).__name__}, of which nothing was run: go through it in the handler"
+        return f"a {type(result).__name__}, none of which was run: iterate over it in the handler"
     if isinstance(result, (*_FUNCTIONS, _partial())):
-        return f"a function, {getattr(result, '__qualname__', result)}, that nobody calls: call it in the handler"
+        return f"a function, {getattr(result, '__qualname__', result)}, that was never called: call it in the handler"
     if hasattr(type(result), "__await__"):
-        return f"a {type(result).__qualname__} that nobody awaits: await it in a handler that is an async def"
+        return f"a {type(result).__qualname__} that was never awaited: await it in a handler that is an async def"
     return None
 
 

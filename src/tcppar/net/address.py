@@ -7,7 +7,7 @@ import socket
 
 EXPECTED = (
     "expected IP:PORT, [IPv6]:PORT, :PORT or PORT (both families), unix:/PATH, unix:@NAME, or inherited[:NAME] "
-    "(a listener of the service manager's)"
+    "(a listener passed by the service manager)"
 )
 _HIGHEST_PORT = 65535
 _OF_IPV6 = re.compile(r"[0-9A-Fa-f:.\[\]]+(?:%.*)?")
@@ -44,14 +44,14 @@ class Address(str):
 
     def __new__(cls, text: object) -> "Address":
         if not isinstance(text, str):
-            raise ValueError(f"{text!r} is no text; {EXPECTED}")
+            raise ValueError(f"{text!r} is not a string; {EXPECTED}")
         host, port, path, inherited, name = "", 0, "", False, ""
         if text.startswith("unix:"):
             path = text.removeprefix("unix:")
             if not path:
                 raise ValueError(f"{text!r} has no path; {EXPECTED}")
             if "\0" in path:
-                raise ValueError(f"{text!r} has a NUL in it; {EXPECTED}")
+                raise ValueError(f"{text!r} contains a NUL; {EXPECTED}")
             if path == "@":
                 raise ValueError(f"{text!r} has no name; {EXPECTED}")
             if path.endswith("/") and not path.startswith("@"):

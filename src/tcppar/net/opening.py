@@ -221,7 +221,7 @@ def _reason(error: OSError, address: Address, options: ListenerOptions) -> str:
     if error.errno == errno.ENODEV:
         return f"{reason}: no interface of this machine is called {options.device or address.host.partition('%')[2]}"
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"{reason}: no interface of this machine has that address (free_bind = true listens on it all the same)"
+        return f"{reason}: no interface of this machine has that address (to listen on it anyway, set free_bind = true)"
     if error.errno == errno.EPERM and options.device:
         return f"{reason}: bind_to_device needs CAP_NET_RAW here"
     return reason
@@ -293,7 +293,7 @@ def _adopt(descriptor: int, address: Address) -> socket.socket:
         raise SystemRefused(f"{where}: {error.strerror}") from error
     if mistake is not None:
         sock.close()
-        raise SystemRefused(f"{where} {mistake}: expected a listening socket of TCP or of AF_UNIX")
+        raise SystemRefused(f"{where} {mistake}: expected a listening TCP or Unix socket")
     sock.setblocking(False)
     return sock
 
@@ -302,9 +302,9 @@ def _unfit(sock: socket.socket) -> str | None:
     """Why a socket cannot be served; None if it can."""
     family = getattr(sock.family, "name", f"number {sock.family}")
     if sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
-        return f"is of the address family {family}"
+        return f"has the address family {family}"
     if sock.type != socket.SOCK_STREAM or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         return "is not a listening stream socket"
     if sock.family != socket.AF_UNIX and sock.proto not in _TCP:
-        return f"is of protocol {sock.proto}, and not of TCP"
+        return f"has the protocol {sock.proto}, not TCP"
     return None

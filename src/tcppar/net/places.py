@@ -98,7 +98,7 @@ def mistakes(listens: Mapping[str, tuple[Sequence[Address], ListenerOptions]]) -
 
 def _told(address: Address, holder: str, other: Address) -> str:
     if other == address:
-        return f"{address} is already listened on by service.{holder}"
+        return f"{address} is already used by service.{holder}"
     return f"{address} overlaps with {other} of service.{holder}"
 
 

@@ -133,7 +133,7 @@ def _refuse_if_not_dead(folder: int, name: str, found: os.stat_result) -> None:
 def _refuse_other_than_socket(found: os.stat_result) -> None:
     if not stat.S_ISSOCK(found.st_mode):
         kind = _KINDS.get(stat.S_IFMT(found.st_mode), "a device")
-        raise NoSocket(errno.EEXIST, f"there is {kind}: expected a socket, or nothing")
+        raise NoSocket(errno.EEXIST, f"{kind} is there: expected a socket or nothing")
 
 
 def replace(path: str, backlog: int, rights: Rights, former: Identity | None) -> socket.socket:

@@ -88,8 +88,8 @@ def _lines(service: ServiceConfig, plan: ChildPlan, endpoints: Endpoints) -> lis
         f"verdict: {admission.decide(active=0, max_connections=1, refuses_when_full=False).value};"
         f" when {settings.max_connections} connections are open, it {full.value}",
         *_what_runs(plan, filled),
-        f"user: {plan.identity.name if plan.identity else 'as the server'}",
-        f"directory: {plan.directory or 'as the server'}",
+        f"user: {plan.identity.name if plan.identity else 'the server'}",
+        f"directory: {plan.directory or 'the server'}",
         "environment:",
         *(f"  {escaped(f'{name}={value}')}" for name, value in sorted(environment.items())),
     ]
@@ -116,5 +116,5 @@ def _programs(plan: ChildPlan) -> str:
     if plan.identity is None:
         return next((program for program in programs if os.access(program, os.X_OK)), programs[0])
     different = {os.path.realpath(program): program for program in reversed(programs)}
-    first = f", the first that user {plan.identity.name} may run" if len(different) > 1 else ""
+    first = f", the first that user {plan.identity.name} can run" if len(different) > 1 else ""
     return " or ".join(reversed(different.values())) + first

@@ -51,13 +51,13 @@ def _refuse_name(word: str, file: str, target: str) -> None:
     if word == "__main__":
         package = os.path.basename(os.path.dirname(file))
         raise CannotLoad(
-            f"handler {target}: the file's module cannot be imported as __main__, for Python calls every program so: "
+            f"handler {target}: a module cannot be imported as __main__, the name that Python gives to every program: "
             f"write {package}.__main__:{target.rpartition(':')[2]}, with the folder above it as directory, or move the "
             "handler to another file"
         )
     if not word or "." in word:
         raise CannotLoad(
-            f"handler {target}: no module can have the name {word!r}, for a dot parts the names of a package and its "
+            f"handler {target}: a module cannot have the name {word!r}, because a dot separates a package from its "
             f"modules: give the file another one, such as {(word.strip('.') or 'handler').replace('.', '_')}.py"
         )
 

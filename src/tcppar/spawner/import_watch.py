@@ -80,12 +80,12 @@ class ImportWatch:
         left = _left_at_fork()
         if left:
             by = f"started {' and '.join(self._started_by)}" if self._started_by else "started before"
-            raise ThreadsRun(f"threads run in the process that is to be forked: {', '.join(left)}, {by}. {_REMEDY}")
+            raise ThreadsRun(f"threads are running in the process to be forked: {', '.join(left)}, {by}. {_REMEDY}")
 
 
 _REMEDY = (
     "A fork copies only one thread, but the locks of all. Start threads in the handler or in a tcppar.on_start "
-    "function (import there what starts them), or have the library start none (for example, OMP_NUM_THREADS=1 in "
+    "function (and import what starts them there), or have the library start none (for example, OMP_NUM_THREADS=1 in "
     '`environment`). If they hold nothing that the handler needs, set threads_at_fork = "allow"'
 )
 

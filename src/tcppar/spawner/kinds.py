@@ -79,7 +79,7 @@ def _kind_of_class(found: type, made: Call | None) -> Kind:
         what = "is an async def" if Call(method, 1).flags & IS_COROUTINE else _never_run(method)
         if what is not None:
             raise NotAHandler(
-                f"{name} {what}, and socketserver only calls it, so that it would never run: expected a function "
+                f"{name} {what}, and socketserver only calls it, so it would never run: expected a function "
                 "without yield; asyncio.run(...) in it runs a coroutine, and so does an async def as handler in place "
                 "of the class"
             )
@@ -103,19 +103,19 @@ def _never_run(found: Any) -> str | None:
     call = Call(found, 1)
     function, flags = call.function, call.flags
     if flags & ASYNC_GENERATOR:
-        return "is an async generator function (an async def with yield), of which a call runs nothing"
+        return "is an async generator function (an async def with yield), and calling it runs nothing"
     if flags & GENERATOR:
-        return "is a generator function (it has a yield), of which a call runs nothing"
+        return "is a generator function (it has a yield), and calling it runs nothing"
     wrapped = _wrapped(found if function is None else function)
     if wrapped is not None and function is not None and _is_of_contextlib(function):
-        return f"is a context manager, {wrapped.__qualname__}, of which a call runs nothing: enter it in one, by with"
+        return f"is a context manager, {wrapped.__qualname__}, and calling it runs nothing: use it with `with`"
     if wrapped is None or not wrapped.__code__.co_flags & IS_COROUTINE:
         return None
     if function is not None and not _RUNNERS.isdisjoint(names_in(function.__code__)):
         return None  # it runs the coroutine
     return (
-        f"is a wrapper of the async def {wrapped.__qualname__}, and does not await it: make the wrapper an async def "
-        "too. (If it does run it, leave out functools.wraps)"
+        f"is a wrapper around the async def {wrapped.__qualname__}, and does not await it: make the wrapper an "
+        "async def too. (If it does run it, leave out functools.wraps)"
     )
 
 

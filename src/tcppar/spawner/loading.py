@@ -142,7 +142,7 @@ def _from_file(file: str, target: str) -> ModuleType:
     found = getattr(module, "__file__", None)  # what is compiled into the interpreter has none
     if not (found and os.path.samefile(found, file)):
         other = found or "the interpreter"
-        raise CannotLoad(f"handler {target}: the file has the name of another module, of {other}: give it another one")
+        raise CannotLoad(f"handler {target}: the file has the same name as another module ({other}): rename it")
     return module
 
 

@@ -146,7 +146,7 @@ def _wrong_with(words: Sequence[str], environment: Mapping[bytes, bytes]) -> str
     path = os.fsdecode(environment.get(b"PATH", b""))
     if shutil.which(named[0], path=path):
         return None
-    whole = "; without -S, env takes the whole line for one name" if " " in named[0] else ""
+    whole = "; without -S, env takes the whole line as one name" if " " in named[0] else ""
     return f"{named[0]!r} was not found in PATH ({path}) by {interpreter}{whole}"
 
 

@@ -121,12 +121,12 @@ class Acceptor:
             try:
                 self.listener.apply(options)
             except OSError as error:
-                told = "it keeps its present options"
+                told = "it keeps its current options"
                 self._core.fault(("options", self._place), "reload", error.errno or 0, told, owner.name)
             if self.listener.is_in_order(self._after_former_rights(options)):
                 self._rights = options.rights
             else:
-                self.reset("its file is gone, or is to have other rights")
+                self.reset("its file is gone or must get other permissions")
 
     def _after_former_rights(self, options: ListenerOptions) -> ListenerOptions:
         return replace(options, rights=options.rights.instead_of(self._rights))
@@ -178,9 +178,7 @@ class Acceptor:
         if remedy is Remedy.COUNT:
             self._core.counters.client_faults += 1
             self._core.note_faults()
-            self._core.fault(
-                ("client", error), "accept", error, "the client's fault, which is counted", self.owner.name
-            )
+            self._core.fault(("client", error), "accept", error, "caused by the client, and counted", self.owner.name)
         elif remedy is Remedy.BACK_OFF:
             self._core.accept_fell_short(error)
         elif remedy is Remedy.STRIKE:

@@ -104,7 +104,7 @@ def tcpx(
     )
     if sockary is not None:
         if not isinstance(sockary, SockArray):
-            raise TypeError(f"sockary is to be a SockArray, not {type(sockary).__name__}")
+            raise TypeError(f"sockary must be a SockArray, not {type(sockary).__name__}")
         return run_in_array(sockary, as_whole(sockidx, "sockidx"), request, _run)
     return _run(request)
 

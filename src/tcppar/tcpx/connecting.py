@@ -75,7 +75,7 @@ def _addresses(request: Request) -> list[Any]:
     try:
         return socket.getaddrinfo(request.hostname, request.sockport, type=socket.SOCK_STREAM)
     except ValueError as error:  # no name at all by the rules of domain names, or a NUL in it
-        raise status.error(errno.EHOSTUNREACH, f"{request.hostname!r} is no host name") from error
+        raise status.error(errno.EHOSTUNREACH, f"{request.hostname!r} is not a host name") from error
 
 
 class Attempt:

@@ -79,7 +79,7 @@ class Job:
     @property
     def _own_child(self) -> subprocess.Popen[bytes]:
         if self._process is None:
-            raise ChildProcessError(errno.ECHILD, f"job {self.pid} is detached: it is no child of this process")
+            raise ChildProcessError(errno.ECHILD, f"job {self.pid} is detached: it is not a child of this process")
         return self._process
 
     def remove_files(self) -> None:
@@ -122,7 +122,7 @@ def submit(
         ValueError: `wait` and `detach` together; a socket that would be the job's standard descriptor.
     """
     if wait and detach:
-        raise ValueError("nobody can wait for a job that is detached")
+        raise ValueError("a detached job cannot be waited for")
     passed = _passed(socket)
     text = (command if isinstance(command, str) else "\n".join(command)).replace("{fd}", str(socket))
     control_path, log_path, log = _make_files(text, os.path.abspath(directory), name)
@@ -186,7 +186,7 @@ def _make_files(text: str, directory: str, name: str) -> tuple[Path, Path, int]:
         except FileExistsError:
             if name:
                 raise
-    raise FileExistsError(errno.EEXIST, "every name of a job is taken", directory)
+    raise FileExistsError(errno.EEXIST, "all job names are taken", directory)
 
 
 def _job_name(number: int) -> str:

@@ -63,7 +63,7 @@ def as_whole(value: Number, name: str) -> int:
         ValueError, OverflowError: it is no finite one.
     """
     if isinstance(value, str | bytes | bytearray) or not hasattr(value, "__int__"):
-        raise TypeError(f"{name} is to be a number, not {type(value).__name__}")
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
     return int(value)
 
 

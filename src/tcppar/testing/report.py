@@ -109,5 +109,5 @@ class Report(Struct, frozen=True):
             f"faults: {', '.join(f'{number} x {kind}' for kind, number in sorted(self.faults.items()))}",
             f"clients: {failures}, {self.late} late ({self.excused} in a shortage)",
             *(f"{role}: {held}; before: {self.before[role]}" for role, held in self.after.items()),
-            *(self.problems or ["nothing is lost"]),
+            *(self.problems or ["nothing was lost"]),
         ]

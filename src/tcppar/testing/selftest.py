@@ -94,16 +94,16 @@ def run(parts: Sequence[Part], seconds: float, say: Progress) -> Iterator[Verdic
         say: is told how far it is.
 
     Raises:
-        SystemRefused: the server that is to be tried does not start, or too few descriptors may be open.
+        SystemRefused: the server under test does not start, or too few descriptors may be open.
     """
     if not allow_descriptors(DESCRIPTORS):
-        raise SystemRefused(f"the clients need {DESCRIPTORS} open descriptors, and fewer may be open here (ulimit -n)")
+        raise SystemRefused(f"the clients need {DESCRIPTORS} open descriptors, but the limit here is lower (ulimit -n)")
     features = platform.detect()
     user = subject.less_than_root()
     try:
         tried = Subject(keep=features.shared_descriptors, user=user)
     except AssertionError as error:
-        raise SystemRefused(f"the server that is to be tried does not start: {error}") from None
+        raise SystemRefused(f"the server under test does not start: {error}") from None
     with tried:
         possible = chaos.possible(linux=features.shared_descriptors, binding=user is not None or os.geteuid() != 0)
         each = max(_SHORTEST, (seconds - _AROUND) / len(parts))
@@ -195,7 +195,7 @@ def show(only: Sequence[str], seconds: float, *, as_json: bool) -> bool:
     if as_json:
         click.echo(msgspec.json.encode({"passed": passed, "verdicts": verdicts}))
     else:
-        click.echo("nothing is lost" if passed else "something is lost")
+        click.echo("nothing was lost" if passed else "something was lost")
     return passed
 
 

@@ -90,7 +90,7 @@ def another_session(me: Me) -> None:
 
 @attack(EVERY, FOUND)
 def a_daemon_beside_it(me: Me) -> None:
-    """A child makes a daemon by two forks and setsid, which keeps the connection, and goes on."""
+    """A child makes a daemon by two forks and setsid, which keeps the connection, and continues."""
     _daemon(me)
     me.say("done")
     sleep_deaf()
@@ -172,7 +172,7 @@ def sleepers_by_the_hundred(me: Me) -> None:
 
 @attack(
     EVERY,
-    "Its end is recorded. It can outrun whoever looks for it as long as it goes on; a cgroup would end it.",
+    "Its end is recorded. It can outrun the search for it as long as it continues; only a cgroup could end it.",
     leaves=True,
 )
 def forks_while_it_is_ended(me: Me) -> None:
@@ -192,7 +192,7 @@ def forks_while_it_is_ended(me: Me) -> None:
 
 @attack(EVERY, BY_LIFETIME)
 def a_name_with_parentheses(me: Me) -> None:
-    """A child calls itself `) R 1 1 1 (`, so that whoever reads /proc/PID/stat carelessly reads something else."""
+    """A child calls itself `) R 1 1 1 (`, so that a careless reader of /proc/PID/stat reads something else."""
     prctl(_SET_NAME, b") R 1 1 1 (")
     me.say("done")
     sleep_deaf()
@@ -214,7 +214,7 @@ def the_id_of_another(me: Me) -> None:
 
 @attack(EVERY, BY_LIFETIME)
 def the_connection_in_transit(me: Me) -> None:
-    """A child has its connection in a message that nobody has read, and has closed it."""
+    """A child has its connection in an unread message, and has closed it."""
     ours, its = socket.socketpair()
     socket.send_fds(ours, [b"x"], [me.connection])
     me.say("done")

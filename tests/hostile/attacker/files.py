@@ -89,7 +89,7 @@ def back_to_root(me: Me) -> None:
     me.must_not_get("another root folder", lambda: os.chroot("/"))
 
 
-@attack(EVERY, "The next ones find the folder as it is, and are served, for nothing is read from it.", alone=True)
+@attack(EVERY, "The next ones find the folder as it is, and are served, because nothing is read from it.", alone=True)
 def its_folder_closed(me: Me) -> None:
     """A child takes all rights from its working directory, and gives them back."""
     folder = os.open(".", os.O_RDONLY)

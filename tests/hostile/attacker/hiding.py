@@ -60,7 +60,7 @@ def its_first_thread_ends(me: Me) -> None:
 
 @attack(EVERY, BY_LIFETIME)
 def traced_by_its_parent(me: Me) -> None:
-    """A child has itself traced by its parent, and stops for it: wait4 tells of that as it tells of an end."""
+    """A child has itself traced by its parent, and stops for it: wait4 reports that as it reports an end."""
     _in_a_thread(lambda: time.sleep(LONGEST))
     me.say("done")
     _library().ptrace(_TRACEME, 0, 0, 0)
@@ -68,9 +68,9 @@ def traced_by_its_parent(me: Me) -> None:
     time.sleep(LONGEST)
 
 
-@attack(EVERY, "Its end is told: whoever keeps it to himself is ended.")
+@attack(EVERY, "Its end is recorded: a process that withholds it is killed.")
 def an_end_that_is_kept(me: Me) -> None:
-    """A child has itself traced by a daemon, which has nothing of it, and ends: its parent is not told of the end."""
+    """A child has itself traced by a daemon without its connection, and ends: its parent does not learn of it."""
     reader, writer = os.pipe()
     pid = os.getpid()
     _library().prctl(_SET_PTRACER, _ANYBODY, 0, 0, 0)

@@ -43,7 +43,7 @@ def a_line_without_end(me: Me) -> None:
         os.write(2, b"x" * (1 << 16))
 
 
-@attack(EVERY, "It stands in the log as text, and every record is still one line.")
+@attack(EVERY, "It appears in the log as text, and every record is still one line.")
 def binary_garbage(me: Me) -> None:
     """A child writes every byte there is, control sequences and zero bytes to descriptor 2."""
     os.write(2, bytes(range(256)) * 200 + b"\x1b]0;title\x07\x00\xff\xfe\r\n" * 100 + b"\xe2\x80\xa8\n")
@@ -102,9 +102,9 @@ def log_read(me: Me) -> None:
         time.sleep(0.005)
 
 
-@attack(EVERY, "No call of the server on descriptor 2's other end waits for whoever has it.", leaves=True)
+@attack(EVERY, "No call of the server on the other end of descriptor 2 waits for it.", leaves=True)
 def log_locked(me: Me) -> None:
-    """A child's daemon moves what never comes to descriptor 2 (splice): in a pipe, that locks out all others."""
+    """A child's daemon moves data that never comes to descriptor 2 (splice): in a pipe, that locks out all others."""
     silent, other = socket.socketpair()
 
     def life() -> None:

@@ -66,7 +66,7 @@ def inside_the_spawner(me: Me) -> None:
     _attempts(me, "the spawner", os.getppid())
 
 
-@attack(EVERY, "The system refuses it, for it is another user's.", another_user=True)
+@attack(EVERY, "The system refuses it, because it belongs to another user.", another_user=True)
 def inside_another_service(me: Me) -> None:
     """A child traces a process of another service, and takes its memory and descriptors."""
     _attempts(me, "the other", me.facts["other"])

@@ -147,7 +147,7 @@ def exit_at_an_offer(me: Me) -> None:
 
 @attack(WORKER, "The client whom it has taken is cut off; nobody else is.", reach=Reach.OWN_USER)
 def exit_with_an_offer(me: Me) -> None:
-    """A worker that is offered a client ends when it has read the offer: it has taken the client."""
+    """A worker that is offered a client ends when it has read the offer, so it has taken the client."""
     mine = channel()
     tell([ENDED, my_number(me), 0, 0.0, None])
     select.select([mine], [], [], 2.0)

@@ -122,7 +122,7 @@ def _own(descriptor: int, pid: int) -> None:
     leaves=True,
 )
 def parent_changed(me: Me) -> None:
-    """A worker forks, ends, and its child serves on in its place."""
+    """A worker forks, ends, and its child continues to serve instead."""
     if os.fork():
         os._exit(0)
     me.hold()

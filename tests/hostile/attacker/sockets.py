@@ -30,7 +30,7 @@ def _fill(connection: socket.socket) -> None:
 
 @attack(EVERY, NO_CALL_BLOCKS, reads=False)
 def lingering_with_a_full_buffer(me: Me) -> None:
-    """A child sets SO_LINGER to 30 s, fills the buffer, and ends: whoever closes the connection last waits."""
+    """A child sets SO_LINGER to 30 s, fills the buffer, and ends: the last close of the connection waits."""
     connection = _connection(me)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER)
     _fill(connection)
@@ -104,7 +104,7 @@ def connection_taken_apart(me: Me) -> None:
     me.try_to(lambda: connection.listen(5))
 
 
-@attack(EVERY, "The system refuses it: a second server on the port is told that it is taken.")
+@attack(EVERY, "The system refuses it: the port is taken.")
 def the_same_port(me: Me) -> None:
     """A child binds the service's port with SO_REUSEADDR and SO_REUSEPORT, and listens."""
     with socket.socket() as mine:
@@ -145,7 +145,7 @@ def connections_of_others_destroyed(me: Me) -> None:
 
 @attack(EVERY, "Its own client is reset.", reads=False)
 def reset_by_the_child(me: Me) -> None:
-    """A child sets SO_LINGER to 0, so that whoever closes last resets the connection, and ends."""
+    """A child sets SO_LINGER to 0, so that the last close resets the connection, and ends."""
     _connection(me).setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
