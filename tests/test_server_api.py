@@ -112,9 +112,9 @@ def test_a_handler_is_named_by_its_module_and_its_name_there(handler: Any, name:
         ("lambda", "a lambda of tests.support.api_handlers has no name"),
         ("closure", "_made_inside.<locals>.inner is defined inside a function"),
         ("partial", "is an object without a name"),
-        ("method", "is not what is called Outer.method"),
+        ("method", "is not the object that is called Outer.method"),
         ("instance", "is an object without a name"),
-        ("replaced", "is not what is called _replaced"),
+        ("replaced", "is not the object that is called _replaced"),
     ],
 )
 def test_what_another_process_could_not_find_again_is_refused_with_the_reason(kind: str, why: str) -> None:
@@ -141,7 +141,7 @@ def test_a_handler_of_a_program_that_runs_as_a_module_is_named_by_the_module(tmp
 
 @pytest.mark.parametrize("file", ["__main__.py", "a.b.py", "program", "this.py"])
 def test_a_program_whose_file_cannot_be_imported_by_its_name_is_refused(file: str, tmp_path: Path) -> None:
-    assert "has the name of no or another module" in outcome(tmp_path / file, NAMES_ITSELF)[2]
+    assert "does not have a module name of its own" in outcome(tmp_path / file, NAMES_ITSELF)[2]
 
 
 def test_a_program_that_is_in_no_file_is_refused(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_server_without_an_address_or_with_two_lists_of_them_is_refused() -> N
         tcppar.ConfigurationError, match="listen: give the addresses either as arguments or as listen, not both"
     ):
         tcppar.Server("127.0.0.1:0", handler="a:b", listen=["127.0.0.1:0"])
-    with pytest.raises(tcppar.ConfigurationError, match=r"listen: \('127.0.0.1', 0\): expected a text such as"):
+    with pytest.raises(tcppar.ConfigurationError, match=r"listen: \('127.0.0.1', 0\): expected a string such as"):
         tcppar.Server(("127.0.0.1", 0), handler="a:b")  # type: ignore[arg-type]
 
 

@@ -277,7 +277,7 @@ def test_what_is_no_socket_is_told_and_left_alone(path: Path) -> None:
 def test_its_kind_is_told(path: Path, make: object, kind: str) -> None:
     assert callable(make)
     make(path)
-    assert f"there is {kind}" in command.run("serve", f"unix:{path}", "--", "cat").stderr
+    assert f"{kind} is there" in command.run("serve", f"unix:{path}", "--", "cat").stderr
 
 
 def test_a_path_that_is_served_already_is_told(serve: Serve, path: Path) -> None:
