@@ -101,8 +101,8 @@ class Server:
     program's modules as they are when they are imported again. A program must therefore start its server under
     `if __name__ == "__main__":`.
 
-    When this program ends, for whatever reason, the server stops too, as on SIGTERM. (It notices by a pipe, which
-    os.fork() duplicates: while such a child lives, so does the server.)
+    When this program ends, for whatever reason, the server stops too, as on SIGTERM. (It notices this through a
+    pipe, which os.fork() duplicates: while such a child lives, so does the server.)
 
     Args:
         addresses: as for `tcppar serve`: `"IP:PORT"`, `":PORT"`, `"unix:/PATH"` and so on. Port 0 lets the system

@@ -35,10 +35,10 @@ class ForkingTCPServer(socketserver.TCPServer):
         with tcppar.ForkingTCPServer(("127.0.0.1", 7000), Handler) as server:
             server.serve_forever()
 
-    As with socketserver, this object listens from its construction on, and clients who connect before `serve_forever`,
-    or between two of them, wait in the kernel's queue; `socket`, `fileno()`, `server_address`, `server_bind`,
+    As with socketserver, this object listens as soon as it is constructed, and clients who connect before
+    `serve_forever`, or between two of them, wait in the kernel's queue; `socket`, `fileno()`, `server_address`, `server_bind`,
     `server_activate`, `service_actions` and the class attributes work as they do there. But `serve_forever` starts a
-    server of tcppar's (see tcppar.Server), and that one accepts. From this differences follow:
+    tcppar server (see tcppar.Server), which accepts the connections. This leads to some differences:
 
     - The request handler class must be at the top level of a module, or of the program itself, and the program must
       start its server under `if __name__ == "__main__":`.
@@ -46,24 +46,24 @@ class ForkingTCPServer(socketserver.TCPServer):
       with the attributes that this one had when `serve_forever` was called and that can be pickled. So the request
       handlers of http.server, xmlrpc.server and wsgiref find what they look for, if their server is a base too:
       `class Server(tcppar.ForkingTCPServer, SimpleXMLRPCServer): pass`, in place of socketserver.ThreadingMixIn. What
-      cannot be pickled, a database connection, say, is not there; functions must be at the top level of a module. What
-      a request changes in its copy no other process sees.
+      cannot be pickled, such as a database connection, is not there; functions must be at the top level of a module. No
+      other process sees what a request changes in its copy.
     - `verify_request`, `process_request`, `finish_request`, `handle_error`, `shutdown_request` and `close_request` can
       be overridden, and are called for the copy, in the request's process; the class must then be at the top level of a
       module too. What is called in the process that accepts cannot: `get_request`, `handle_timeout`. The constructor
       refuses a class that overrides it, or that has one of socketserver's mix-ins.
     - There is no `handle_request`, and so no `timeout` and `handle_timeout`.
-    - `socket` is a plain one: TLS begins in the request handler. The refusal of a wrapped socket has the lines for it.
+    - `socket` is a plain one: start TLS in the request handler. If a wrapped socket is refused, the message shows how.
     - While `serve_forever` runs, `RequestHandlerClass`, `max_children` and `tcppar_settings` cannot be changed.
     - When a request handler fails, and `handle_error` is not overridden, its traceback is written to the log, and its
       client sees an orderly end.
 
     Attributes:
         max_children: how many requests may be served at once; more clients wait in the queue.
-        request_queue_size: the length of that queue. The default is as much as the system gives, not 5.
+        request_queue_size: the length of that queue. The default is as much as the system allows, not 5.
         allow_reuse_address: as in socketserver, but true by default, so that a server can be started again at once.
-        block_on_close: whether `server_close` waits for requests that are still served: for as long as the settings
-            `drain_timeout` and `kill_timeout` say, after which they are ended.
+        block_on_close: whether `server_close` waits for requests that are still being served: for as long as the
+            settings `drain_timeout` and `kill_timeout` say, after which they are ended.
         tcppar_settings: further settings of the service (docs/settings.md), such as `{"max_lifetime": "10m"}`.
     """
 
@@ -153,14 +153,14 @@ class ForkingTCPServer(socketserver.TCPServer):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A request handler has failed: its traceback is written to the log, with the connection's id."""
+        """Called when a request handler has failed: its traceback is written to the log, with the connection's id."""
         raise  # noqa: PLE0704 - what is being handled
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
-        """Serve until `shutdown`, or until somebody stops the server's process.
+        """Serve until `shutdown`, or until the server's process is stopped.
 
         Args:
-            poll_interval: seconds between two calls of `service_actions`, and between two looks at the process.
+            poll_interval: seconds between two calls of `service_actions`, and between two checks of the process.
 
         Raises:
             ConfigurationError: the request handler class cannot be imported.
@@ -192,13 +192,13 @@ class ForkingTCPServer(socketserver.TCPServer):
     def shutdown(self) -> None:
         """Let `serve_forever`, in another thread, return; as in socketserver this waits for it, but not for requests.
 
-        They go on, and so does for some tenths of a second the server, with clients who are in the queue already.
+        They continue, and for some tenths of a second the server still serves clients who are already in the queue.
         """
         self._stop_asked.set()
         self._left.wait()
 
     def server_close(self) -> None:
-        """Listen no longer, and wait for requests that are still served; see `block_on_close`.
+        """Stop listening, and wait for requests that are still being served; see `block_on_close`.
 
         Raises:
             SystemRefused: the server's process was ended by force.
@@ -208,7 +208,7 @@ class ForkingTCPServer(socketserver.TCPServer):
             self._leaving.pop().wait()
 
     def handle_request(self) -> NoReturn:
-        """Not here: the server's process takes clients as they come, and cannot be asked for one.
+        """Not available: the server's process accepts clients as they come, and cannot be asked for a single one.
 
         Raises:
             NotImplementedError: always.
@@ -245,16 +245,16 @@ def _not_called(method: str) -> str:
 
 
 class PoolTCPServer(ForkingTCPServer):
-    """The same with processes that are used again: each serves one request at a time, one after the other.
+    """Like ForkingTCPServer, but processes are used again: each serves one request after another.
 
-    How many there are is said by the setting `workers`: `tcppar_settings = {"workers": "4-16"}`.
+    The setting `workers` says how many there are: `tcppar_settings = {"workers": "4-16"}`.
     """
 
     _mode = HandlerMode.POOL
 
 
 class ForkingUnixStreamServer(ForkingTCPServer):
-    """ForkingTCPServer on a Unix socket. As in socketserver, its file must not exist before, and is left behind."""
+    """ForkingTCPServer on a Unix socket. As in socketserver, its file must not exist yet, and is not removed."""
 
     address_family = AF_UNIX
 

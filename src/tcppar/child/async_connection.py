@@ -30,21 +30,21 @@ class AsyncConnection(Conversation):
             async for line in conn.lines(limit=4096):
                 await conn.write(line)
 
-    `timeout`, of every method that has it, is the time limit in seconds for the whole call. None is no limit; the
-    default is the connection's own (`AsyncConnection.timeout`). With 0 nothing is waited for. What was read when the
-    limit passes, or when the task is cancelled, stays in the buffer, and the next call goes on from there.
+    `timeout`, of every method that has it, is the time limit in seconds for the whole call. None means no limit; the
+    default is the connection's own (`AsyncConnection.timeout`). With 0, a call does not wait. What was read when the
+    limit passes, or when the task is cancelled, stays in the buffer, and the next call continues from there.
 
-    One task may read while others write. Of several that write, each writes its data in one piece, one after the
-    other. A second task that reads, while one waits already, gets RuntimeError.
+    One task may read while others write. If several write, the data of each is
+    written in one piece, one after the other. A second task that reads while another one waits gets RuntimeError.
 
-    After `close()` each method raises what a closed socket does: OSError, EBADF.
+    After `close()` each method raises what a closed socket raises: OSError, EBADF.
 
     Args:
-        sock: the connected socket. Whether it is a blocking one does not matter, and is not changed.
+        sock: the connected socket. It may be blocking or not, and stays so.
         id: the connection's id, as in the server's log.
         service: the service's name.
         endpoints: both addresses.
-        timeout: the default time limit in seconds; None is no limit.
+        timeout: the default time limit in seconds; None means no limit.
     """
 
     __slots__ = ("_reader", "_turn_to_write", "_writer", "_writers")
@@ -78,10 +78,10 @@ class AsyncConnection(Conversation):
         return self._buffer.take(n)
 
     async def read_exactly(self, n: int, *, timeout: TimeLimit = DEFAULT_TIMEOUT) -> bytes:
-        """Read `n` bytes, no fewer.
+        """Read exactly `n` bytes.
 
         Raises:
-            PeerGone: the stream ended before, or the connection broke; `partial` has what came.
+            PeerGone: the stream ended early, or the connection broke; `partial` has what came.
             TimedOut: they did not come in time; what came stays in the buffer.
             ValueError: `n` is negative.
         """
@@ -93,16 +93,16 @@ class AsyncConnection(Conversation):
     async def read_until(
         self, separator: bytes = b"\n", limit: int = 65536, *, timeout: TimeLimit = DEFAULT_TIMEOUT
     ) -> bytes:
-        """Read up to the next separator, and it too.
+        """Read up to and including the next separator.
 
         Args:
             separator: one byte or more.
-            limit: the most that may come, in bytes, the separator among them.
+            limit: the largest size, in bytes, including the separator.
             timeout: see the class.
 
         Returns:
             What came, with the separator at its end. Empty if the stream ended and nothing was left to read, as
-            file objects' readline() says it.
+            with readline() of file objects.
 
         Raises:
             LimitExceeded: the separator did not come within the limit; what came stays in the buffer.
@@ -121,15 +121,15 @@ class AsyncConnection(Conversation):
         r"""Read line by line to the end of the stream, by `async for`.
 
         Args:
-            limit: the most that a line may have, in bytes, its end among them.
-            timeout: for each line, not for all of them.
+            limit: the largest size of a line, in bytes, including its end.
+            timeout: for each line, not for all together.
 
         Yields:
             Each line with its end, `b"\n"`. The last one has none if the stream ends without it.
 
         Raises:
             LimitExceeded, TimedOut, ValueError: as `read_until` does.
-            PeerGone: the connection broke. `partial` has what came of a line.
+            PeerGone: the connection broke. `partial` has the part of a line that came.
         """
         while (line := await self._collect(lambda: self._buffer.take_until(b"\n", limit), timeout)) is not None:
             yield line
@@ -137,14 +137,14 @@ class AsyncConnection(Conversation):
             yield self._buffer.take_all()
 
     async def write(self, data: Data, *, timeout: TimeLimit = DEFAULT_TIMEOUT) -> None:
-        """Write all of it: hand it to the system, which sends it. That it arrived is not known thereby.
+        """Write all of it: hand it to the system, which sends it. This does not mean that it has arrived.
 
-        Other tasks go on only if it has to wait for room.
+        Other tasks run only if it has to wait for room.
 
         Raises:
             PeerGone: the peer takes no more (send(2)), or this side has closed its writing.
-            TimedOut: the peer did not take all of it in time. How much it took is not known; what is written
-                next comes after that, and so can mostly make no sense. The same is true if the task is cancelled.
+            TimedOut: the peer did not take all of it in time. How much it took is not known, so it
+                usually makes no sense to write more. The same is true if the task is cancelled.
         """
         await self._send(as_bytes(data), timeout)
 
@@ -154,7 +154,7 @@ class AsyncConnection(Conversation):
         *,
         timeout: TimeLimit = DEFAULT_TIMEOUT,
     ) -> None:
-        """Write all of it, as `write` does. It can also be several buffers, which are joined and sent as one."""
+        """Write several buffers, joined into one, as `write` does."""
         await self._send(joined(data), timeout)
 
     async def close_writing(self) -> None:
@@ -166,10 +166,10 @@ class AsyncConnection(Conversation):
         self._shut_writing()
 
     async def close(self) -> None:
-        """Close the connection; once more does nothing. Tasks that wait in it get OSError, EBADF.
+        """Close the connection. Closing it again does nothing. Tasks that wait in it get OSError, EBADF.
 
-        If the peer sent what was not read, the system resets the connection, and the peer can lose what was written
-        last (RFC 1122, 4.2.2.13). Where that can be, call `close_writing()` first, and read to the end.
+        If data from the peer is unread, the system resets the connection, and the peer can lose what was written last
+        (RFC 1122, 4.2.2.13). If that is possible, call `close_writing()` first, and read to the end.
         """
         # While it is still ours: a closed descriptor wakes nobody, and its number may be somebody else's soon.
         self._unwatch_reading()

@@ -26,20 +26,20 @@ class Connection(Conversation):
                 conn.write(line)
 
     `timeout`, of every method that has it, is the time limit in seconds for the whole call, on the monotonic clock.
-    None is no limit; the default is the connection's own (`Connection.timeout`). With 0 nothing is waited for. What
-    was read when the limit passes stays in the buffer, and the next call goes on from there.
+    None means no limit; the default is the connection's own (`Connection.timeout`). With 0, a call does not wait. What
+    was read when the limit passes stays in the buffer, and the next call continues from there.
 
-    Signals and their handlers, those of the handler's own children (SIGCHLD) among them, cost neither bytes nor time:
-    what was interrupted goes on with the time that is left (PEP 475). What a signal handler raises is raised here.
+    Signals and their handlers, including SIGCHLD from the handler's own children, lose neither bytes nor time: a call
+    that was interrupted continues with the remaining time (PEP 475). What a signal handler raises is raised here.
 
-    After `close()` each method raises what a closed socket does: OSError, EBADF.
+    After `close()` each method raises what a closed socket raises: OSError, EBADF.
 
     Args:
-        sock: the connected socket, a blocking one. Whether it is one is not changed.
+        sock: the connected socket, which must be blocking, and stays so.
         id: the connection's id, as in the server's log.
         service: the service's name.
         endpoints: both addresses.
-        timeout: the default time limit in seconds; None is no limit.
+        timeout: the default time limit in seconds; None means no limit.
     """
 
     __slots__ = ()
@@ -62,10 +62,10 @@ class Connection(Conversation):
         return self._receive(n, self._deadline(timeout))
 
     def read_exactly(self, n: int, *, timeout: TimeLimit = DEFAULT_TIMEOUT) -> bytes:
-        """Read `n` bytes, no fewer.
+        """Read exactly `n` bytes.
 
         Raises:
-            PeerGone: the stream ended before, or the connection broke; `partial` has what came.
+            PeerGone: the stream ended early, or the connection broke; `partial` has what came.
             TimedOut: they did not come in time; what came stays in the buffer.
             ValueError: `n` is negative.
         """
@@ -77,16 +77,16 @@ class Connection(Conversation):
     def read_until(
         self, separator: bytes = b"\n", limit: int = 65536, *, timeout: TimeLimit = DEFAULT_TIMEOUT
     ) -> bytes:
-        """Read up to the next separator, and it too.
+        """Read up to and including the next separator.
 
         Args:
             separator: one byte or more.
-            limit: the most that may come, in bytes, the separator among them.
+            limit: the largest size, in bytes, including the separator.
             timeout: see the class.
 
         Returns:
             What came, with the separator at its end. Empty if the stream ended and nothing was left to read, as
-            file objects' readline() says it.
+            with readline() of file objects.
 
         Raises:
             LimitExceeded: the separator did not come within the limit; what came stays in the buffer.
@@ -105,15 +105,15 @@ class Connection(Conversation):
         r"""Read line by line to the end of the stream.
 
         Args:
-            limit: the most that a line may have, in bytes, its end among them.
-            timeout: for each line, not for all of them.
+            limit: the largest size of a line, in bytes, including its end.
+            timeout: for each line, not for all together.
 
         Yields:
             Each line with its end, `b"\n"`. The last one has none if the stream ends without it.
 
         Raises:
             LimitExceeded, TimedOut, ValueError: as `read_until` does.
-            PeerGone: the connection broke. `partial` has what came of a line.
+            PeerGone: the connection broke. `partial` has the part of a line that came.
         """
         while (line := self._collect(lambda: self._buffer.take_until(b"\n", limit), timeout)) is not None:
             yield line
@@ -121,12 +121,12 @@ class Connection(Conversation):
             yield self._buffer.take_all()
 
     def write(self, data: Data, *, timeout: TimeLimit = DEFAULT_TIMEOUT) -> None:
-        """Write all of it: hand it to the system, which sends it. That it arrived is not known thereby.
+        """Write all of it: hand it to the system, which sends it. This does not mean that it has arrived.
 
         Raises:
             PeerGone: the peer takes no more (send(2)), or this side has closed its writing.
-            TimedOut: the peer did not take all of it in time. How much it took is not known; what is written
-                next comes after that, and so can mostly make no sense.
+            TimedOut: the peer did not take all of it in time. How much it took is not known, so it
+                usually makes no sense to write more.
         """
         self._send(as_bytes(data), timeout)
 
@@ -136,7 +136,7 @@ class Connection(Conversation):
         *,
         timeout: TimeLimit = DEFAULT_TIMEOUT,
     ) -> None:
-        """Write all of it, as `write` does. It can also be several buffers, which are joined and sent as one."""
+        """Write several buffers, joined into one, as `write` does."""
         self._send(joined(data), timeout)
 
     def close_writing(self) -> None:
@@ -148,10 +148,10 @@ class Connection(Conversation):
         self._shut_writing()
 
     def close(self) -> None:
-        """Close the connection; once more does nothing.
+        """Close the connection. Closing it again does nothing.
 
-        If the peer sent what was not read, the system resets the connection, and the peer can lose what was written
-        last (RFC 1122, 4.2.2.13). Where that can be, call `close_writing()` first, and read to the end.
+        If data from the peer is unread, the system resets the connection, and the peer can lose what was written last
+        (RFC 1122, 4.2.2.13). If that is possible, call `close_writing()` first, and read to the end.
         """
         self._socket.close()
 

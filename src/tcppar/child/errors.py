@@ -9,7 +9,7 @@ class PeerGone(ConversationError):
     """The peer has ended its stream too early, or the connection itself is broken.
 
     Attributes:
-        partial: what had come of what was to be read. It is no longer in the connection's buffer.
+        partial: what had arrived of the data to be read. It is no longer in the connection's buffer.
     """
 
     def __init__(self, reason: str, partial: bytes = b"") -> None:

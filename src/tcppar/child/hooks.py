@@ -25,20 +25,21 @@ _started = False
 
 
 def on_start(function: Hook) -> Hook:
-    """Have a function called in each process of the handler, before its first connection: in mode `pool` when a worker
-    begins, in mode `fork` when a connection has come. For what processes cannot share, such as a database connection.
+    """Call a function in each process of the handler, before its first connection: in mode `pool` when a worker starts,
+    in mode `fork` when a connection has come. Use it for what processes cannot share, such as a database connection.
 
         @tcppar.on_start
         def connect():
             global database
             database = psycopg.connect(URL)
 
-    Decorate functions of modules that the handler's module imports, or its own. They are called in the order in which
+    Decorate functions of the handler's own module, or of modules that it imports. They are called in the order in which
     they were decorated, outside of any event loop. If one raises, its traceback is in the log, and the process ends:
     the client of a process of mode `fork` sees the end of its connection, and a worker is replaced.
 
     Args:
-        function: without arguments, and no coroutine or generator function. `asyncio.run` in it runs a coroutine.
+        function: takes no arguments, and is neither a coroutine function nor a generator function. To run a coroutine,
+            call `asyncio.run` in it.
 
     Raises:
         TypeError: it is one, or needs arguments.
@@ -48,8 +49,8 @@ def on_start(function: Hook) -> Hook:
 
 
 def on_stop(function: Hook) -> Hook:
-    """Have a function called at the orderly end of each process of the handler that has begun: when a worker is removed
-    or replaced, or when the connection of a process of mode `fork` has ended. Not if it is killed.
+    """Call a function at the orderly end of each process of the handler that has started: when a worker is removed or
+    replaced, or when the connection of a process of mode `fork` has ended. It is not called if the process is killed.
 
     Args:
         function: as for `on_start`. If it raises, its traceback is in the log.
