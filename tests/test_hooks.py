@@ -63,15 +63,27 @@ def test_each_process_has_what_its_own_start_has_made(serve: Serve, mode: str, t
     assert told <= {f"opened by {end['pid']}" for end in server.wait_for_event("end", 4)}
 
 
-def test_a_start_that_fails_ends_the_process_with_its_traceback(serve: Serve, tmp_path: Path) -> None:
-    text = (
-        "import tcppar\n@tcppar.on_start\ndef connect(): raise LookupError('no database')\n"
-        "def handle(conn): conn.write(b'served')\n"
-    )
-    server = serve_text(serve, tmp_path, text, "fork")
+COROUTINE = "async def connect(): pass\ntcppar.on_start(lambda: connect())\n"
+
+
+@pytest.mark.parametrize(
+    ("start", "told"),
+    [
+        ("@tcppar.on_start\ndef connect(): raise LookupError('no database')\n", "LookupError: no database"),
+        (
+            COROUTINE,
+            "TypeError: <lambda> has returned a coroutine of connect, which was never run: expected a function",
+        ),
+    ],
+    ids=["raises", "returns a coroutine"],
+)
+def test_a_start_that_fails_ends_the_process_with_its_traceback(
+    serve: Serve, tmp_path: Path, start: str, told: str
+) -> None:
+    server = serve_text(serve, tmp_path, f"import tcppar\n{start}def handle(conn): conn.write(b'served')\n", "fork")
     assert said_by(server) == ""
     assert server.wait_for_event("end")[0]["exit"] == 111
-    server.wait_for(lambda record: record["event"] == "stderr" and record["line"] == "LookupError: no database")
+    server.wait_for(lambda record: record["event"] == "stderr" and record["line"].startswith(told))
 
 
 def test_a_stop_that_fails_is_told(serve: Serve, mode: str, tmp_path: Path) -> None:
@@ -140,17 +152,6 @@ def test_it_is_refused_at_the_start_with_its_place(tmp_path: Path, hook: str) ->
     assert outcome.returncode == 100
     assert f"tcppar.{hook}: connect is an async def" in outcome.stderr
     assert "app.py, line 2" in outcome.stderr
-
-
-def test_a_coroutine_that_a_function_has_returned_is_not_passed_over(serve: Serve, tmp_path: Path) -> None:
-    text = (
-        "import tcppar\nasync def connect(): pass\ntcppar.on_start(lambda: connect())\n"
-        "def handle(conn): conn.write(b'served')\n"
-    )
-    server = serve_text(serve, tmp_path, text, "fork")
-    assert said_by(server) == ""
-    told = "TypeError: <lambda> has returned a coroutine of connect, which was never run: expected a function"
-    server.wait_for(lambda record: record["event"] == "stderr" and record["line"].startswith(told))
 
 
 def test_other_results_mean_nothing(serve: Serve, mode: str, tmp_path: Path) -> None:

@@ -36,9 +36,10 @@ class ForkingTCPServer(socketserver.TCPServer):
             server.serve_forever()
 
     As with socketserver, this object listens as soon as it is constructed, and clients who connect before
-    `serve_forever`, or between two of them, wait in the kernel's queue; `socket`, `fileno()`, `server_address`, `server_bind`,
-    `server_activate`, `service_actions` and the class attributes work as they do there. But `serve_forever` starts a
-    tcppar server (see tcppar.Server), which accepts the connections. This leads to some differences:
+    `serve_forever`, or between two of them, wait in the kernel's queue; `socket`, `fileno()`, `server_address`,
+    `server_bind`, `server_activate`, `service_actions` and the class attributes work as they do there. But
+    `serve_forever` starts a tcppar server (see tcppar.Server), which accepts the connections. This leads to some
+    differences:
 
     - The request handler class must be at the top level of a module, or of the program itself, and the program must
       start its server under `if __name__ == "__main__":`.

@@ -154,7 +154,7 @@ class AsyncConnection(Conversation):
         *,
         timeout: TimeLimit = DEFAULT_TIMEOUT,
     ) -> None:
-        """Write several buffers, joined into one, as `write` does."""
+        """Write one buffer, or several that are joined into one, as `write` does."""
         await self._send(joined(data), timeout)
 
     async def close_writing(self) -> None:

@@ -136,7 +136,7 @@ class Connection(Conversation):
         *,
         timeout: TimeLimit = DEFAULT_TIMEOUT,
     ) -> None:
-        """Write several buffers, joined into one, as `write` does."""
+        """Write one buffer, or several that are joined into one, as `write` does."""
         self._send(joined(data), timeout)
 
     def close_writing(self) -> None:
