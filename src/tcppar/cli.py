@@ -233,8 +233,10 @@ def _unwritten(error: BaseException) -> SystemRefused:
 
 def _is_of_click(error: BaseException) -> bool:
     """Whether click was refused something, which asks the system for nothing but to write help and the like."""
+    if not isinstance(error, OSError):
+        return False
     *_, place = traceback.extract_tb(error.__traceback__)
-    return isinstance(error, OSError) and Path(place.filename).parent == Path(click.__file__).parent
+    return Path(place.filename).parent == Path(click.__file__).parent
 
 
 def main() -> None:

@@ -83,13 +83,14 @@ def _lines(service: ServiceConfig, plan: ChildPlan, endpoints: Endpoints) -> lis
     if plan.descriptors is DescriptorMode.LISTEN_FDS:
         environment |= contract.listen_environment("(the child's pid)")
     local = format_endpoint(endpoints.local_ip, endpoints.local_port)
+    own = "that of the server"
     lines = [
         f"service {service.name}: a client from {endpoints.peer} to {local}",
         f"verdict: {admission.decide(active=0, max_connections=1, refuses_when_full=False).value};"
         f" when {settings.max_connections} connections are open, it {full.value}",
         *_what_runs(plan, filled),
-        f"user: {plan.identity.name if plan.identity else 'the server'}",
-        f"directory: {plan.directory or 'the server'}",
+        f"user: {plan.identity.name if plan.identity else own}",
+        f"directory: {plan.directory or own}",
         "environment:",
         *(f"  {escaped(f'{name}={value}')}" for name, value in sorted(environment.items())),
     ]
