@@ -165,7 +165,7 @@ def test_of_several_in_path_the_first_that_the_user_may_run_is_run(serve: Serve,
     assert served(serve, *arguments) == b"hello\n"
     explained = command.run("check", "--from", "127.0.0.1", *arguments).stdout
     both = f"{folder}/private/tcppar-hello or {folder}/public/tcppar-hello"
-    assert f"\nprogram: {both}, the first that user nobody may run\n" in explained
+    assert f"\nprogram: {both}, the first that user nobody can run\n" in explained
 
 
 @only_root
