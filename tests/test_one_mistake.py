@@ -50,7 +50,13 @@ TABLES: dict[str, tuple[str, list[str]]] = {
     # Those that do not depend on each other are told together.
     "several": (
         'listen = ["x"]\ncommand = ["tcppar-no-program", "{ctl}"]\numask = 3\nmode = "pool"\n',
-        ["umask: 3", "listen: entry 1: 'x'", "mode: is for", "command: {ctl} is used", "command: 'tcppar-no-program'"],
+        [
+            "umask: 3",
+            "listen: entry 1: 'x'",
+            "mode: can only",
+            "command: {ctl} is used",
+            "command: 'tcppar-no-program'",
+        ],
     ),
 }
 
