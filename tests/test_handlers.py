@@ -530,7 +530,7 @@ MISTAKES: dict[str, tuple[dict[str, str], str, list[str]]] = {
     "a partial class that gets too much": (
         {"m": f"{PARTIAL}{REQUEST}    def handle(self): pass\nhandle = partial(Handle, 1)\n"},
         "m:handle",
-        ["__init__ takes 4 arguments"],
+        ["__init__ takes ", "expected one that can be called with a request"],
     ),
     "class without handle": ({"m": "class Handle: pass\n"}, "m:Handle", ["the class has no setup, handle and finish"]),
     "thread": ({"m": THREAD + HANDLE}, "m:handle", ["'the sleeper'", "by the handler's own module"]),

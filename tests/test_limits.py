@@ -217,5 +217,5 @@ def test_limits_that_the_system_refuses_are_told_before_any_client_comes(
     done = command.run(verb, "127.0.0.1:0", "--rlimit", limit, *what)
     assert done.returncode == 100
     assert "rlimits.nofile: " in done.stderr
-    assert done.stderr.endswith(", for nofile up to fs.nr_open\n")
+    assert done.stderr.endswith(" (fs.nr_open)\n")
     assert "Traceback" not in done.stderr

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 # Flags of code (inspect, "Code Objects Bit Flags").
-_TAKES_ANY, _TAKES_ANY_BY_NAME, GENERATOR, _COROUTINE, _ITERABLE_COROUTINE, ASYNC_GENERATOR = 0x04, 0x08, 0x20, 0x80, 0x100, 0x200
+_TAKES_ANY, _TAKES_ANY_BY_NAME = 0x04, 0x08
+GENERATOR, _COROUTINE, _ITERABLE_COROUTINE, ASYNC_GENERATOR = 0x20, 0x80, 0x100, 0x200
 COROUTINE = _COROUTINE | _ITERABLE_COROUTINE
 
 
@@ -24,11 +25,12 @@ class Call:
     Attributes:
         what: what it comes to, behind functools.partial, methods and objects with a `__call__` of Python's: a Python
             function, a class, or something that is not to be seen into.
+        function: the Python function that it comes to; None if it is another kind of callable.
         bound: how many arguments stand before those, from methods and functools.partial.
         names: those that functools.partial gives by name.
     """
 
-    __slots__ = ("arguments", "bound", "names", "what")
+    __slots__ = ("arguments", "bound", "function", "names", "what")
 
     def __init__(self, called: Any, arguments: int) -> None:
         self.arguments = arguments
@@ -50,11 +52,7 @@ class Call:
             else:
                 break
         self.what: Any = called
-
-    @property
-    def function(self) -> FunctionType | None:
-        """The Python function that it comes to; None if it is another kind of callable."""
-        return self.what if isinstance(self.what, FunctionType) else None
+        self.function: FunctionType | None = called if isinstance(called, FunctionType) else None
 
     @property
     def flags(self) -> int:

@@ -65,12 +65,13 @@ def refusal_of_class(made: Call) -> str | None:
     """
     found = made.what
     if found.__flags__ & _IS_ABSTRACT:
-        return f"the class is abstract: it lacks {', '.join(sorted(found.__abstractmethods__))}"
+        lacks = ", ".join(sorted(found.__abstractmethods__))
+        return f"the class is abstract: it lacks {lacks}: expected one that has all of its methods"
     begin = found.__init__
     if type(found).__call__ is not type.__call__ or found.__new__ is not object.__new__:
         return None
     if not isinstance(begin, FunctionType):
         return None
-    made.bound += 1  # the object
+    made.arguments += 1  # the object
     misfit = made.misfit_of(begin)
     return misfit and f"__init__ {misfit}: expected one that can be called with a request, an address and a server"

@@ -62,7 +62,7 @@ def _kind_of_class(found: type, made: Call | None) -> Kind:
     if not all(callable(getattr(found, method, None)) for method in _CALLED_BY_SOCKETSERVER):
         raise NotAHandler(f"the class has no setup, handle and finish: {_EXPECTED}")
     if made is not None and (why := calls_of.refusal_of_class(made)) is not None:
-        raise NotAHandler(f"{why}: {_EXPECTED}")
+        raise NotAHandler(why)
     if all(_where(found, name) == "socketserver" for name in ("__init__", *_CALLED_BY_SOCKETSERVER)):
         raise NotAHandler(f"the class has the handle of socketserver's own classes, which does nothing: {_EXPECTED}")
     socketserver = sys.modules.get("socketserver")

@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 
-from tcppar.child.handlers import LATE, REQUEST_HANDLER, SERVER, Handler
+from tcppar.child.handlers import LATE, SERVER, Handler
 from tcppar.child.own_path import own
 from tcppar.spawner import files, fresh_sources, site_packages
 from tcppar.spawner.account import account_of
