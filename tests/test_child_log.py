@@ -306,14 +306,15 @@ def leave_behind(logs: ChildLogs, number: int) -> int:
 @pytest.fixture
 def left_behind(core: Core) -> Iterator[Callable[[int], list[int]]]:
     """Leaves so many behind."""
+    logs = ChildLogs(core)
     writers: list[int] = []
 
     def leave(count: int) -> list[int]:
-        writers.extend(leave_behind(core.child_logs, number) for number in range(count))
+        writers.extend(leave_behind(logs, number) for number in range(count))
         return writers
 
     yield leave
-    core.child_logs.finish()
+    logs.finish()
     for writer in writers:
         os.close(writer)
 

@@ -205,7 +205,8 @@ class Starting:
         waiter = Waiter(use_epoll=features.epoll, strikes=Strikes(_TOLERATED_WAIT_STRIKES))
         prefix = os.urandom(4).hex() if left is None else left.id_prefix
         core = Core(waiter=waiter, log=log, features=features, id_prefix=prefix)
-        core.ledger = succession.books if self._keep else None
+        if self._keep and succession.books is not None:
+            core.books = succession.books
         return core
 
     def rehearse(self, books: int) -> None:
@@ -234,7 +235,7 @@ class Starting:
             upgraded=True,
         )
         core = self._core(succession, platform.detect(), Silence())
-        core.ledger = ledger
+        core.books = ledger
         Supervisor(config, core, reread=self._read, announce=print, succession=succession).rehearse()
 
 

@@ -25,6 +25,7 @@ from tcppar.records import Ended, HandlerMode, Ready, StderrMode, Taken
 from tcppar.settings import LogFormat, ServerSettings, ServiceSettings
 from tcppar.supervisor import core as core_module
 from tcppar.supervisor import loop, spawner_process
+from tcppar.supervisor.books import NoBooks
 from tcppar.supervisor.core import Core
 from tcppar.supervisor.ledger import Ledger, new_books
 from tcppar.supervisor.takeover import Succession
@@ -188,14 +189,14 @@ class Stage:
         self._clients: list[socket.socket] = []
         self._waiter = SteppedWaiter()
         self._addresses: list[str] = []
-        ledger = Ledger(new_books()) if tape.below(2) else None
+        self._ledger = Ledger(new_books()) if tape.below(2) else None
         self._core = Core(
             waiter=self._waiter,  # type: ignore[arg-type]
             log=Log(),
             features=_FEATURES,
             id_prefix="fuzzed",
             now=clock.now,
-            ledger=ledger,
+            books=self._ledger or NoBooks(),
         )
         self._supervisor = SteppedSupervisor(
             _config(tape),
@@ -286,8 +287,8 @@ class Stage:
             connection.close_copy()
         for open_one in (*self._clients, *(hostile.end for hostile in self.hostiles)):
             open_one.close()
-        if self._core.ledger is not None:
-            self._core.ledger.close()
+        if self._ledger is not None:
+            self._ledger.close()
 
 
 def _config(tape: Tape) -> Config:

@@ -8,7 +8,7 @@ from typing import Any
 from tcppar.events import ConnectionEnded, ConnectionRefused, Event
 from tcppar.policy.timers import NEVER
 from tcppar.settings import LogFormat
-from tcppar.supervisor.core import Counters
+from tcppar.supervisor.books import Counters
 from tcppar.supervisor.ledger import Ledger, new_books
 from tests.simulation.kernel import Kernel
 

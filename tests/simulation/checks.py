@@ -5,9 +5,9 @@ from signal import Signals
 
 from tcppar.events import ConnectionEnded, ConnectionRefused, Stopped
 from tcppar.policy.life import EndedBy, State
+from tcppar.supervisor.connection import Connection as Entry
 from tcppar.supervisor.service import Service
 from tcppar.supervisor.spawner_process import MOST_OFFERS
-from tcppar.supervisor.table import Connection as Entry
 from tcppar.supervisor.worker_process import WorkerProcess
 from tests.simulation.books import EndRecord, SimulatedLog
 from tests.simulation.kernel import OpenFile, Process

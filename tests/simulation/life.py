@@ -238,10 +238,11 @@ class Life:
             features=self._features,
             id_prefix=_PREFIX if left is None else left.id_prefix,
             now=self._kernel.now,
-            ledger=succession.books if self.keeper is not None else None,
         )
-        if isinstance(core.ledger, SimulatedLedger):
-            core.ledger.log = log
+        if self.keeper is not None and succession.books is not None:
+            core.books = succession.books
+        if isinstance(core.books, SimulatedLedger):
+            core.books.log = log
         config = self.config if left is None or succession.upgraded else left.config
         return SteppedSupervisor(
             config, core, reread=lambda: self.config, announce=lambda addresses: None, succession=succession

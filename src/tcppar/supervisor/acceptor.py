@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from tcppar.events import ListenerClosed, ListenerReset
 from tcppar.net.address import Address
@@ -13,10 +13,8 @@ from tcppar.policy import faults
 from tcppar.policy.faults import Remedy
 from tcppar.policy.strikes import Backoff, Strikes, Verdict
 from tcppar.supervisor import file_watch
+from tcppar.supervisor.core import Core
 from tcppar.supervisor.heritage import ListenerRecord, inode_of
-
-if TYPE_CHECKING:
-    from tcppar.supervisor.core import Core
 
 # After new clients are led elsewhere, handshakes may be under way whose last packet is yet to come: this is how long
 # the listener stays to receive them. It covers the round trip of nearly every client (RFC 6298 expects less than 1 s).
@@ -59,7 +57,7 @@ class Acceptor:
         strikes: how many unexpected failures in a row are tolerated.
     """
 
-    def __init__(self, listener: Listener, owner: AcceptorOwner, core: "Core", strikes: int) -> None:
+    def __init__(self, listener: Listener, owner: AcceptorOwner, core: Core, strikes: int) -> None:
         self.listener = listener
         self.owner = owner
         self.phase = Phase.SERVING

@@ -7,13 +7,11 @@ another. One look does not suffice for that: a whole machine can stand still for
 
 import signal
 from collections.abc import Callable, Hashable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from tcppar.net import processes
+from tcppar.supervisor.core import Core
 from tcppar.supervisor.taker import Taker
-
-if TYPE_CHECKING:
-    from tcppar.supervisor.core import Core
 
 _PERIOD = 0.25
 
@@ -42,9 +40,7 @@ class AnswerWatch:
         give_up: called with a taker and why.
     """
 
-    def __init__(
-        self, core: "Core", debts: Callable[[], Iterable[Debt]], give_up: Callable[[Taker, str], None]
-    ) -> None:
+    def __init__(self, core: Core, debts: Callable[[], Iterable[Debt]], give_up: Callable[[Taker, str], None]) -> None:
         self._core = core
         self._debts = debts
         self._give_up = give_up

@@ -9,16 +9,13 @@ import errno
 import os
 import socket
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from tcppar.events import ChildOutput
 from tcppar.net import calls
 from tcppar.net.platform import socket_of, unread
+from tcppar.supervisor.connection import Connection
 from tcppar.supervisor.heritage import PipeRecord, inode_of
-
-if TYPE_CHECKING:
-    from tcppar.supervisor.child_logs import ChildLogs
-    from tcppar.supervisor.table import Connection
 
 # What is read and told in one turn: little, for in a slow log each writer has its turn before one has the next.
 _PIECE = 4096
@@ -41,6 +38,19 @@ class Writer(Protocol):
 
     @property
     def pid(self) -> int: ...
+
+
+class Turns(Protocol):
+    """Who decides when it is read, and passes on what it tells (`child_logs.py`)."""
+
+    def read(self, descriptor: int, size: int, /) -> bytes: ...
+    def tell(self, output: ChildOutput) -> None: ...
+    def changed(self, log: "ChildLog") -> None: ...
+    def watch_soon(self, log: "ChildLog") -> None: ...
+    def offer_turn(self, log: "ChildLog") -> None: ...
+    def is_behind(self, log: "ChildLog") -> bool: ...
+    def end(self, log: "ChildLog") -> None: ...
+    def forget(self, log: "ChildLog") -> None: ...
 
 
 class ChildLog:
@@ -81,7 +91,7 @@ class ChildLog:
 
     def __init__(
         self,
-        logs: "ChildLogs",
+        logs: Turns,
         service: str,
         reader: int,
         whose: Writer | None,

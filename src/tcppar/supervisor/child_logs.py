@@ -8,17 +8,13 @@ Those in the queue have a turn one after the other, so much in each pass of the 
 log is not read as fast as it is written. Who writes more than that waits, as for any reader.
 """
 
-from typing import TYPE_CHECKING
-
 from tcppar.events import ChildOutput, Fault
 from tcppar.net import calls
 from tcppar.policy.timers import Timer
 from tcppar.supervisor.child_log import ChildLog, Turn, Writer
+from tcppar.supervisor.connection import Connection
+from tcppar.supervisor.core import Core
 from tcppar.supervisor.heritage import PipeRecord
-
-if TYPE_CHECKING:
-    from tcppar.supervisor.core import Core
-    from tcppar.supervisor.table import Connection
 
 # How long a new log is not watched: nearly every short conversation is over by then.
 _NEW = 0.01
@@ -41,8 +37,9 @@ thousand conversations a second that each leave something for a quarter of one.
 class ChildLogs:
     """Those that something can come from."""
 
-    def __init__(self, core: "Core") -> None:
+    def __init__(self, core: Core) -> None:
         self._core = core
+        core.spare_descriptors = self.spare_descriptors
         self.pair = calls.of(core.features).log_pair
         self.read = calls.of(core.features).read_log
         self._open: set[ChildLog] = set()
@@ -60,7 +57,7 @@ class ChildLogs:
 
     # More and fewer.
 
-    def give(self, connection: "Connection") -> None:
+    def give(self, connection: Connection) -> None:
         """Make a connection its own, with an end for its child.
 
         Raises:
@@ -68,7 +65,7 @@ class ChildLogs:
         """
         self.take_up(connection, *self.pair())
 
-    def take_up(self, connection: "Connection", reader: int, writer: int | None) -> None:
+    def take_up(self, connection: Connection, reader: int, writer: int | None) -> None:
         """Let a connection have a pair that was made for it, perhaps by a supervisor before this one."""
         connection_id = self._core.id_of(connection.number)
         connection.log = log = ChildLog(self, connection.service.name, reader, connection, connection_id)
@@ -97,11 +94,10 @@ class ChildLogs:
 
     def changed(self, log: ChildLog) -> None:
         """Note for a next supervisor which ends of it are open."""
-        ledger = self._core.ledger
         if log.connection is None:
             self._core.structure_changed()
-        elif ledger is not None:
-            ledger.log_is(log.connection, log.fileno() if log in self._open else None, log.writer)
+        else:
+            self._core.books.log_is(log.connection, log.fileno() if log in self._open else None, log.writer)
 
     def forget(self, log: ChildLog) -> None:
         """It is about to be closed."""

@@ -3,9 +3,10 @@
 import errno
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from tcppar.events import Event, Fault
 from tcppar.net.platform import Features
@@ -15,11 +16,7 @@ from tcppar.policy.strikes import Backoff
 from tcppar.policy.throttle import Throttle
 from tcppar.policy.timers import Timers
 from tcppar.settings import LogFormat
-from tcppar.supervisor.child_logs import ChildLogs
-
-if TYPE_CHECKING:
-    from tcppar.supervisor.enforcer import Enforcer
-    from tcppar.supervisor.ledger import Ledger
+from tcppar.supervisor.books import Books, Counters, NoBooks
 
 
 class EventLog(Protocol):
@@ -41,22 +38,6 @@ class Forgets(Protocol):
     def forget(self) -> None: ...
 
 
-@dataclass(slots=True)
-class Counters:
-    """What the server did in its life."""
-
-    accepted: int = 0
-    ended: int = 0
-    refused: int = 0
-    strikes: int = 0
-    resets: int = 0
-    client_faults: int = 0
-
-    def values(self) -> tuple[int, ...]:
-        """All of them, in the order of their declaration."""
-        return self.accepted, self.ended, self.refused, self.strikes, self.resets, self.client_faults
-
-
 # A shortage is looked at again this soon, and ever more seldom: the processor stays idle, and its end is not missed
 # for long.
 SHORTAGE_FIRST_DELAY = 0.05
@@ -76,24 +57,20 @@ class Core:
     timers: Timers = field(default_factory=Timers)
     throttle: Throttle = field(default_factory=Throttle)
     counters: Counters = field(default_factory=Counters)
-    enforcer: "Enforcer" = field(init=False)
-    """Ends the processes of connections; whoever makes the parts sets it."""
-    ledger: "Ledger | None" = None
-    """The books for whoever comes after this supervisor, if anybody does."""
+    books: Books = field(default_factory=NoBooks)
+    """For whoever comes after this supervisor, if anybody does."""
     unsettled: list["Forgets"] = field(default_factory=list)
     """What was read in this pass and is to be let go of when its consequences are written."""
-    child_logs: ChildLogs = field(init=False)
     adoptive_parents: set[int] = field(default_factory=lambda: {os.getpid()})
     """Whose children the orphans of spawners become: ours; the keeper's, if a supervisor before us has started them."""
     workers_hired: int = 0
+    spare_descriptors: Callable[[], None] = lambda: None
+    """Lets go of those that are kept for strangers; whoever keeps them sets it."""
     short_of_descriptors: bool = False
     """No descriptor, buffer or memory was left for an accept: no listener is watched until the next try."""
     accept_failing: bool = False
     """Whether the last accept failed for such a want."""
     _shortage: Backoff = field(default_factory=lambda: Backoff(SHORTAGE_FIRST_DELAY, SHORTAGE_LONGEST_DELAY))
-
-    def __post_init__(self) -> None:
-        self.child_logs = ChildLogs(self)
 
     def id_of(self, number: int) -> str:
         """The id that the child of a connection and the log know it by."""
@@ -101,23 +78,21 @@ class Core:
 
     def structure_changed(self) -> None:
         """What a next supervisor must know of services, listeners and spawners is different now."""
-        if self.ledger is not None:
-            self.ledger.stale = True
+        self.books.structure_changed()
 
     def number_of_next_worker(self) -> int:
         """A number that no worker and no connection has had. It is noted first: whoever comes after us, killed in
         between, would give it to another worker of the same spawner.
         """
         self.workers_hired += 1
-        if self.ledger is not None:
-            self.ledger.note_hired(self.workers_hired)
+        self.books.note_hired(self.workers_hired)
         return -self.workers_hired
 
     def settle(self) -> None:
         """At the end of a pass: what it led to is written, so that a next supervisor need not read it once more."""
-        if self.ledger is not None and (self.unsettled or self.ledger.owes):
+        if self.unsettled or self.books.owes:
             self.log.flush()
-            self.ledger.settle(self.counters)
+            self.books.settle(self.counters)
             for looked_at in self.unsettled:
                 try:
                     looked_at.forget()
@@ -127,8 +102,7 @@ class Core:
 
     def note_faults(self) -> None:
         """Of what no connection's record tells, the numbers are noted as soon as they change."""
-        if self.ledger is not None:
-            self.ledger.note_faults(self.counters)
+        self.books.note_faults(self.counters)
 
     def later(self, seconds: float) -> float:
         """The deadline `seconds` from now, by the clock itself: this pass may have taken long."""
@@ -142,7 +116,7 @@ class Core:
     def fell_short(self, error: int) -> None:
         """Something could not be had: if it was a descriptor, let go of those that are kept for strangers."""
         if error in _WANTS_OF_A_DESCRIPTOR:
-            self.child_logs.spare_descriptors()
+            self.spare_descriptors()
 
     def accept_fell_short(self, error: int) -> None:
         """An accept failed for want of something: look at no listener for a while."""

@@ -14,18 +14,16 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from tcppar.mark import mark_of
 from tcppar.net import processes
 from tcppar.net.processes import Process
 from tcppar.policy.life import State
 from tcppar.records import Ended
+from tcppar.supervisor.connection import Connection
+from tcppar.supervisor.core import Core
 from tcppar.supervisor.search import Family, Search
-from tcppar.supervisor.table import Connection, Table
-
-if TYPE_CHECKING:
-    from tcppar.supervisor.core import Core
+from tcppar.supervisor.table import Table
 
 # A look at a process takes some 10 microseconds; with thousands of them, clients must not wait for it.
 _LOOKS_AT_ONCE = 128
@@ -80,7 +78,7 @@ class Enforcer:
         family: the reaper.
     """
 
-    def __init__(self, core: "Core", table: Table, family: Family) -> None:
+    def __init__(self, core: Core, table: Table, family: Family) -> None:
         self._core = core
         self._table = table
         self._family = family

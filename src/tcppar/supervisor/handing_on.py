@@ -2,14 +2,11 @@
 
 from collections.abc import Iterable
 from itertools import islice
-from typing import TYPE_CHECKING
 
+from tcppar.supervisor.core import Core
 from tcppar.supervisor.ledger import Ledger
 from tcppar.supervisor.service import Service
-
-if TYPE_CHECKING:
-    from tcppar.supervisor.core import Core
-    from tcppar.supervisor.table import Table
+from tcppar.supervisor.table import Table
 
 # So many connections does a trial get to see.
 _SAMPLE = 100
@@ -30,7 +27,7 @@ def write_structure(ledger: Ledger, structure: bytes, services: Iterable[Service
     ledger.save(structure)
 
 
-def write_connections(ledger: Ledger, core: "Core", table: "Table") -> None:
+def write_connections(ledger: Ledger, core: Core, table: Table) -> None:
     """What books that were kept from the start have already.
 
     Raises:
@@ -43,7 +40,7 @@ def write_connections(ledger: Ledger, core: "Core", table: "Table") -> None:
     ledger.settle(core.counters)
 
 
-def write_sample(ledger: Ledger, table: "Table") -> None:
+def write_sample(ledger: Ledger, table: Table) -> None:
     """Some connections, for a trial: there may be very many.
 
     Raises:

@@ -7,7 +7,6 @@ newer version adds has its default where it is missing. What cannot be read so n
 import errno
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
@@ -17,9 +16,7 @@ from tcppar import config
 from tcppar.config import Config, ServiceConfig
 from tcppar.conversion import from_text
 from tcppar.errors import SystemRefused
-
-if TYPE_CHECKING:
-    from tcppar.supervisor.ledger import Ledger
+from tcppar.supervisor.ledger import Ledger
 
 VERSION = 1
 
@@ -234,7 +231,7 @@ def encoded(heritage: Heritage) -> bytes:
     return config.encoded(heritage)
 
 
-def left_in(ledger: "Ledger") -> Heritage | None:
+def left_in(ledger: Ledger) -> Heritage | None:
     """What a supervisor left in a ledger; None if none has served yet.
 
     Raises:

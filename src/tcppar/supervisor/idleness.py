@@ -4,17 +4,14 @@ import errno
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tcppar.net.diagnostics import Diagnostics
 from tcppar.policy.idleness import BROKEN, Limits, Sight, Vigil
 from tcppar.policy.life import EndedBy
 from tcppar.policy.timers import Timer
 from tcppar.records import Family
-from tcppar.supervisor.table import Connection
-
-if TYPE_CHECKING:
-    from tcppar.supervisor.core import Core
+from tcppar.supervisor.connection import Connection
+from tcppar.supervisor.core import Core
 
 # Those that are due are looked at in rounds, one wake-up for many: this part of a period they may be late for it.
 _LATENESS = 1 / 16
@@ -46,7 +43,7 @@ class IdleWatch:
         on: whether there are limits, and the means to keep them.
     """
 
-    def __init__(self, service: str, core: "Core", end: Callable[[Connection, EndedBy], None]) -> None:
+    def __init__(self, service: str, core: Core, end: Callable[[Connection, EndedBy], None]) -> None:
         self.on = False
         self._service = service
         self._core = core

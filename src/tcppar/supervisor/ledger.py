@@ -14,7 +14,6 @@ import struct
 import tempfile
 from collections.abc import Iterator
 from enum import IntEnum
-from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
@@ -23,11 +22,9 @@ from tcppar.errors import SystemRefused
 from tcppar.policy import faults
 from tcppar.policy.life import EndedBy, State
 from tcppar.records import Endpoints, PeerCredentials
+from tcppar.supervisor.books import Counters
+from tcppar.supervisor.connection import Connection
 from tcppar.supervisor.cover import BEGAN_AT, CURRENT_AT, PATIENCE, PATIENCE_AT
-
-if TYPE_CHECKING:
-    from tcppar.supervisor.core import Counters
-    from tcppar.supervisor.table import Connection
 
 _MAGIC = b"tcppar-1"
 _CURRENT = struct.Struct("<B")
@@ -176,6 +173,7 @@ class Ledger:
         self._free: list[int] = []
         self._ended: list[int] = []
         self._slots_used = self._number_at(_SLOTS_USED_AT)
+        self.are_kept = True
         self.stale = True
         """Whether the structure has changed since it was saved."""
 
@@ -232,6 +230,10 @@ class Ledger:
         (length,) = _LENGTH.unpack_from(self._memory, at)
         return bytes(self._memory[at + _LENGTH.size : at + _LENGTH.size + length])
 
+    def structure_changed(self) -> None:
+        """The structure that is in force is not what holds any more."""
+        self.stale = True
+
     def note_begun(self) -> None:
         """The supervisor of the moment has come to serve."""
         self._memory[BEGAN_AT] = 1
@@ -260,7 +262,7 @@ class Ledger:
         """Another worker is about to be hired."""
         _COUNT.pack_into(self._memory, _WORKERS_AT, workers)
 
-    def note_faults(self, counters: "Counters") -> None:
+    def note_faults(self, counters: Counters) -> None:
         """Those counters that hang together with no connection: the others change with its slot (`settle`)."""
         _FAULTS.pack_into(self._memory, _FAULTS_AT, *counters.values()[3:])
 
@@ -269,7 +271,7 @@ class Ledger:
 
     # One connection.
 
-    def enter(self, connection: "Connection") -> None:
+    def enter(self, connection: Connection) -> None:
         """A connection was accepted."""
         facts = self._encoded_facts(connection)
         connection.slot = slot = self._free.pop() if self._free else self._another_slot()
@@ -285,7 +287,7 @@ class Ledger:
         # Only now: who is not in the books is found by whoever comes next, and gets a number then.
         _COUNT.pack_into(memory, _LAST_NUMBER_AT, connection.number)
 
-    def copy(self, connection: "Connection") -> None:
+    def copy(self, connection: Connection) -> None:
         """Enter one that is open already, as it stands."""
         self.enter(connection)
         if connection.log is not None:
@@ -303,7 +305,7 @@ class Ledger:
         """The number of the last connection that there was."""
         _COUNT.pack_into(self._memory, _LAST_NUMBER_AT, last_number)
 
-    def _encoded_facts(self, connection: "Connection") -> bytes:
+    def _encoded_facts(self, connection: Connection) -> bytes:
         accepted = connection.accepted
         facts = Facts(
             connection.number,
@@ -328,7 +330,7 @@ class Ledger:
         _COUNT.pack_into(self._memory, _SLOTS_USED_AT, self._slots_used)
         return slot
 
-    def offering(self, connection: "Connection", holder: int, pid: int) -> None:
+    def offering(self, connection: Connection, holder: int, pid: int) -> None:
         """It is about to be offered to whoever is at the other end of a channel; `pid` if that is who will serve it."""
         at = _SLOTS_AT + connection.slot * _SLOT_SIZE
         _HOLDER.pack_into(self._memory, at + _HOLDER_AT, holder)
@@ -336,36 +338,36 @@ class Ledger:
         self._memory[at + _ATTEMPTS_AT] = connection.attempts
         self._memory[at] = _OFFERING
 
-    def offered(self, connection: "Connection") -> None:
+    def offered(self, connection: Connection) -> None:
         """The offer was sent."""
         self._memory[_SLOTS_AT + connection.slot * _SLOT_SIZE] = _OFFERED_MARK
 
-    def waits(self, connection: "Connection") -> None:
+    def waits(self, connection: Connection) -> None:
         """It was not taken, or could not be offered."""
         _PID.pack_into(self._memory, _SLOTS_AT + connection.slot * _SLOT_SIZE + _TAKEN_AT, 0)
         self._memory[_SLOTS_AT + connection.slot * _SLOT_SIZE] = _WAITING
 
-    def taken(self, connection: "Connection", pid: int, spawn_seconds: float) -> None:
+    def taken(self, connection: Connection, pid: int, spawn_seconds: float) -> None:
         """A child has it. The supervisor's copy is closed next, or kept: whoever takes over looks for it."""
         at = _SLOTS_AT + connection.slot * _SLOT_SIZE
         copy = _NOBODY if connection.descriptor is None else connection.descriptor
         _TAKEN.pack_into(self._memory, at + _TAKEN_AT, pid, copy, spawn_seconds)
         self._memory[at] = _TAKEN_MARK
 
-    def orphaned(self, connection: "Connection") -> None:
+    def orphaned(self, connection: Connection) -> None:
         """Whoever had made its child is dead."""
         _HOLDER.pack_into(self._memory, _SLOTS_AT + connection.slot * _SLOT_SIZE + _HOLDER_AT, _NOBODY)
 
-    def log_is(self, connection: "Connection", reader: int | None, writer: int | None) -> None:
+    def log_is(self, connection: Connection, reader: int | None, writer: int | None) -> None:
         """Which ends of its log's pair are open. What is noted is open: it is noted after the one, before the other."""
         ends = (0 if end is None else end + 1 for end in (reader, writer))
         _LOG.pack_into(self._memory, _SLOTS_AT + connection.slot * _SLOT_SIZE + _LOG_AT, *ends)
 
-    def ruled(self, connection: "Connection", rule: EndedBy) -> None:
+    def ruled(self, connection: Connection, rule: EndedBy) -> None:
         """A rule of ours ends it."""
         self._memory[_SLOTS_AT + connection.slot * _SLOT_SIZE + _RULE_AT] = _RULES.index(rule) + 1
 
-    def ended(self, connection: "Connection") -> None:
+    def ended(self, connection: Connection) -> None:
         """Its record was told. The slot is let go with the next `settle`, when that is written."""
         self._memory[_SLOTS_AT + connection.slot * _SLOT_SIZE] = _ENDING
         self._ended.append(connection.slot)
@@ -375,7 +377,7 @@ class Ledger:
         """Whether there is something to settle."""
         return bool(self._ended)
 
-    def settle(self, counters: "Counters") -> None:
+    def settle(self, counters: Counters) -> None:
         """What was told in this pass is written: let go of what had ended."""
         for slot in self._ended:
             self._memory[_SLOTS_AT + slot * _SLOT_SIZE] = _FREE

@@ -9,14 +9,11 @@ after that, they write to nobody.
 
 import socket
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from tcppar.net import calls
+from tcppar.supervisor.core import Core
 from tcppar.supervisor.heritage import LingeringRecord, inode_of
-from tcppar.supervisor.remaining import Remaining
-
-if TYPE_CHECKING:
-    from tcppar.supervisor.core import Core
+from tcppar.supervisor.remaining import Remaining, Searcher
 
 _waste = bytearray(65536)
 
@@ -24,8 +21,9 @@ _waste = bytearray(65536)
 class Lingering:
     """Connections whose child has ended, and whose client, or another of their processes, is still there."""
 
-    def __init__(self, core: "Core") -> None:
+    def __init__(self, core: Core, searcher: Searcher) -> None:
         self._core = core
+        self._searcher = searcher
         self._tails: set[_Tail] = set()
 
     def __len__(self) -> int:
@@ -50,7 +48,11 @@ class Lingering:
         Args:
             leader: the process that had it; 0 if the end of the stream was sent.
         """
-        self.begin(descriptor, seconds, Remaining(self._core, leader, inode_of(descriptor), searched_first=True))
+        self.begin(
+            descriptor,
+            seconds,
+            Remaining(self._core, self._searcher, leader, inode_of(descriptor), searched_first=True),
+        )
 
     def describe(self) -> Iterator[LingeringRecord]:
         """What a next supervisor must know of those whose processes may go on to write. The others show what they are:
@@ -73,7 +75,7 @@ class _Tail:
         remaining: those who may go on to write; None when the end of the stream was sent.
     """
 
-    def __init__(self, sock: socket.socket, core: "Core", seconds: float, on_close: Callable[["_Tail"], None]) -> None:
+    def __init__(self, sock: socket.socket, core: Core, seconds: float, on_close: Callable[["_Tail"], None]) -> None:
         self._socket = sock
         self._core = core
         self._seconds = seconds

@@ -25,11 +25,13 @@ from tcppar.net import calls, platform
 from tcppar.policy.strikes import Verdict
 from tcppar.settings import ServerSettings
 from tcppar.supervisor import handing_on, upgrade, watchdog
+from tcppar.supervisor.child_logs import ChildLogs
 from tcppar.supervisor.core import Core
 from tcppar.supervisor.enforcer import Enforcer
 from tcppar.supervisor.heritage import Heritage
 from tcppar.supervisor.ledger import Ledger
 from tcppar.supervisor.lifeline import Lifeline
+from tcppar.supervisor.parts import Parts
 from tcppar.supervisor.reaper import Reaper
 from tcppar.supervisor.rollout import Renewal, Rollout
 from tcppar.supervisor.service import Service
@@ -95,9 +97,12 @@ class Supervisor:
         self._reread = reread
         self._announce = announce
         self._lifeline = lifeline
+        # The books that are kept; what only who keeps them can do is asked of these.
+        self._ledger = core.books if isinstance(core.books, Ledger) else None
         self._table = Table(core)
+        self._parts = Parts(core, self._table, ChildLogs(core))
         self._reaper = Reaper(core, self._table)
-        core.enforcer = Enforcer(core, self._table, self._reaper)
+        self._enforcer = Enforcer(core, self._table, self._reaper)
         self._services: dict[str, Service] = {}
         self._leaving: list[Service] = []
         self._phase = Phase.STARTING
@@ -134,8 +139,8 @@ class Supervisor:
             if now >= timers.next_at:
                 timers.run_due(now)
             self._tend()
-            if core.ledger is not None:
-                self._keep_books(core.ledger)
+            if self._ledger is not None:
+                self._keep_books(self._ledger)
             if now >= log.due_at:
                 log.flush()
         log.finish(_LAST_SECONDS)
@@ -156,8 +161,8 @@ class Supervisor:
         else:
             self._take_over(self._succession.left)
         self._look_for_keeper()
-        if self._core.ledger is not None:
-            self._core.ledger.hold_reserve()
+        if self._ledger is not None:
+            self._ledger.hold_reserve()
         upgrade.show_answers(self._succession.answers, refused=False)
         self._tend()  # if it was refused at once, there is nothing to wait for
 
@@ -220,9 +225,9 @@ class Supervisor:
         self._rollout = Rollout(
             config,
             self._services,
-            self._core,
-            self._table,
+            self._parts,
             self._reaper,
+            self._enforcer,
             on_ready=self._switch,
             on_refused=self._rollout_refused,
             renewal=renewal,
@@ -250,8 +255,8 @@ class Supervisor:
         self._watch_sources(rollout.config.server)
         if self._phase is Phase.STARTING:
             self._phase = Phase.SERVING
-            if self._core.ledger is not None:
-                self._keep_books(self._core.ledger)  # whoever hears of it may rely on it
+            if self._ledger is not None:
+                self._keep_books(self._ledger)  # whoever hears of it may rely on it
             self._warn_of_shared_user()
             self._say_listening()
             self._announce(self._addresses())
@@ -311,7 +316,7 @@ class Supervisor:
         """Go on in the place of another."""
         succession, core = self._succession, self._core
         self._rebuild(left)
-        if core.ledger is None and succession.books is not None:
+        if self._ledger is None and succession.books is not None:
             succession.books.close()
         self._phase = Phase.SERVING
         if succession.upgraded:
@@ -326,13 +331,13 @@ class Supervisor:
             self._roll_out(self._first_config, Renewal.EVERYTHING)
         else:
             self._roll_out(left.config, Renewal.NOTHING)
-        if core.ledger is not None:
-            core.ledger.note_begun()
+        if self._ledger is not None:
+            self._ledger.note_begun()
 
     def _rebuild(self, left: Heritage) -> None:
         succession = self._succession
         assert succession.books is not None
-        takeover = Takeover(succession, left, succession.books, self._core, self._table, self._reaper)
+        takeover = Takeover(succession, left, succession.books, self._parts, self._reaper, self._enforcer)
         takeover.rebuild()
         self._services, self._leaving = takeover.serving, takeover.leaving
 
@@ -360,7 +365,7 @@ class Supervisor:
 
     def _description(self) -> bytes:
         return describe(
-            self._core,
+            self._parts,
             self._reaper,
             self._config,
             self._services.values(),
@@ -397,10 +402,10 @@ class Supervisor:
     def _replace_now(self) -> None:
         core, succession = self._core, self._succession
         replace = succession.replace_alone if self._keeper is None else succession.replace
-        ledger = core.ledger
+        ledger = self._ledger
         try:
             ledger = ledger or Ledger.new()
-            if core.ledger is None:
+            if self._ledger is None:
                 handing_on.write_connections(ledger, core, self._table)
             self._save(ledger)
             core.log.finish(_LAST_MOMENT)
@@ -408,7 +413,7 @@ class Supervisor:
             replace(ledger, self._upgrade.answers + 1)
         except (OSError, MemoryError, SystemRefused) as error:
             self._upgrade.refuse(str(as_refusal(error)))
-            if core.ledger is None and ledger is not None:
+            if self._ledger is None and ledger is not None:
                 ledger.close()
 
     # Stopping.
@@ -448,12 +453,12 @@ class Supervisor:
         if (
             stopping
             and not self._leaving
-            and not self._core.enforcer
+            and not self._enforcer
             and all(service.finished for service in self._services.values())
         ):
             self._for_all(Service.dismiss)
             self._dismiss()
-        if self._phase is Phase.DISMISSING and not self._reaper.spawners and not self._core.child_logs:
+        if self._phase is Phase.DISMISSING and not self._reaper.spawners and not self._parts.logs:
             self._phase = Phase.STOPPED
             self._say_stopped()
 
@@ -465,7 +470,7 @@ class Supervisor:
         """Wait no longer for spawners, nor for what somebody might still write who has a child's descriptor 2."""
         for pool in self._reaper.pools:
             pool.kill()
-        self._core.child_logs.finish()
+        self._parts.logs.finish()
 
     def _say_stopped(self) -> None:
         if self._start_refused is None:

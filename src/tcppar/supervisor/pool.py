@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -19,15 +19,14 @@ from tcppar.policy.strikes import Backoff
 from tcppar.records import Busy, ChildPlan, Ended, Failed, Ready, Refused, Report, StderrMode, Taken
 from tcppar.supervisor import control_folder
 from tcppar.supervisor.answers import AnswerWatch, Debt
+from tcppar.supervisor.connection import Connection
+from tcppar.supervisor.core import Core
 from tcppar.supervisor.early_end import early_end
 from tcppar.supervisor.heritage import PoolRecord, WorkerRecord
+from tcppar.supervisor.parts import Parts
+from tcppar.supervisor.reaper import Reaper
 from tcppar.supervisor.spawner_process import MOST_OFFERS, SpawnerProcess
-from tcppar.supervisor.table import Connection, Table
 from tcppar.supervisor.taker import Misconduct, Taker, TakerState
-
-if TYPE_CHECKING:
-    from tcppar.supervisor.core import Core
-    from tcppar.supervisor.reaper import Reaper
 
 _RESTART_FIRST_DELAY = 0.05
 _RESTART_LONGEST_DELAY = 5.0
@@ -81,13 +80,13 @@ class Pool:
         self,
         owner: PoolOwner,
         config: ServiceConfig,
-        core: "Core",
-        table: Table,
-        reaper: "Reaper",
+        parts: Parts,
+        reaper: Reaper,
         former: PoolRecord | None = None,
     ) -> None:
         self._owner = owner
-        self._core = core
+        self._parts = parts
+        self._core = core = parts.core
         self._reaper = reaper
         self.take_settings(config)
         self.plan = _plan_with_directory(config, core, None if former is None else former.directory)
@@ -108,11 +107,11 @@ class Pool:
         self._retired = former.retired
         self.sources = tuple(former.sources)
         if former.child_log is not None and former.child_log.is_there:
-            self._core.child_logs.follow(self._owner.name, None, former.child_log.descriptor)
+            self._parts.logs.follow(self._owner.name, None, former.child_log.descriptor)
         for record in former.spawners:
             if not record.is_there:
                 continue
-            spawner = SpawnerProcess(self, self._core, channels.taken_up(record.descriptor), record.pid)
+            spawner = SpawnerProcess(self, self._parts, channels.taken_up(record.descriptor), record.pid)
             spawner.go_on(record)
             spawner.follow_log(self._owner.name, record)
             self.spawners.append(spawner)
@@ -171,13 +170,13 @@ class Pool:
 
     def _start(self) -> SpawnerProcess:
         if self.plan.passes_log:
-            return SpawnerProcess.started_with_log(self, self._core, self._plan_of_next())
+            return SpawnerProcess.started_with_log(self, self._parts, self._plan_of_next())
         if self.config.settings.stderr is StderrMode.INHERIT:
             stderr = platform.opened_anew(2)
         else:
             stderr = os.open(os.devnull, os.O_WRONLY)
         try:
-            return SpawnerProcess.started(self, self._core, self._plan_of_next(), stderr)
+            return SpawnerProcess.started(self, self._parts, self._plan_of_next(), stderr)
         finally:
             os.close(stderr)
 
@@ -392,7 +391,7 @@ class Pool:
             control_folder.remove(self.plan.control_directory)
 
 
-def _plan_with_directory(config: ServiceConfig, core: "Core", former: str | None) -> ChildPlan:
+def _plan_with_directory(config: ServiceConfig, core: Core, former: str | None) -> ChildPlan:
     """The plan, with a private directory for control files, owned by the children's user, if it wants them.
 
     Args:

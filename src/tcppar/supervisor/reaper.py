@@ -5,7 +5,7 @@ import struct
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from tcppar.child import control_file
 from tcppar.mark import mark_of
@@ -14,13 +14,12 @@ from tcppar.policy import outcome
 from tcppar.policy.life import State
 from tcppar.records import ChildPlan, Ended, Report, Taken
 from tcppar.supervisor import control_folder
+from tcppar.supervisor.connection import Connection
+from tcppar.supervisor.core import Core
 from tcppar.supervisor.heritage import PoolRecord
 from tcppar.supervisor.spawner_process import SpawnerProcess
-from tcppar.supervisor.table import Connection, Table
+from tcppar.supervisor.table import Table
 from tcppar.supervisor.taker import Taker
-
-if TYPE_CHECKING:
-    from tcppar.supervisor.core import Core
 
 # Where orphans do not become our children, nobody tells of their end: they are looked at this often.
 _ORPHAN_PERIOD = 1.0
@@ -48,7 +47,7 @@ class SpawnerPool(Protocol):
 class Reaper:
     """Waits for ended processes, without ever blocking."""
 
-    def __init__(self, core: "Core", table: Table) -> None:
+    def __init__(self, core: Core, table: Table) -> None:
         self._core = core
         self._table = table
         self._control_files: dict[int, str] = {}
@@ -156,9 +155,7 @@ class Reaper:
         pool.on_exit(spawner, "nobody knows how" if status is None else outcome.in_words(status))
         children, spawner.children = list(spawner.children.values()), {}
         for connection in children:
-            connection.holder = None
-            if self._core.ledger is not None:
-                self._core.ledger.orphaned(connection)
+            self._table.orphaned(connection)
             if path := control_file.path_of(pool.plan.control_directory, self._table.id_of(connection)):
                 self._control_files[connection.number] = path
             self.look_after(connection)
@@ -293,7 +290,7 @@ class Reaper:
 class _News:
     """Ends of processes that somebody else has reaped."""
 
-    def __init__(self, descriptor: int, core: "Core", on_end: Callable[[int, int | None, float], None]) -> None:
+    def __init__(self, descriptor: int, core: Core, on_end: Callable[[int, int | None, float], None]) -> None:
         self._descriptor = descriptor
         self._core = core
         self._on_end = on_end

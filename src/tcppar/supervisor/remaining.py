@@ -9,14 +9,13 @@ somebody is, it mostly is for a moment, in which the same is asked again. Who st
 nothing to do with the connection any more; so after that all processes are looked through for it.
 """
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from tcppar.net import processes
+from tcppar.supervisor.connection import Connection, Log
+from tcppar.supervisor.core import Core
 from tcppar.supervisor.heritage import inode_of
-
-if TYPE_CHECKING:
-    from tcppar.supervisor.core import Core
-    from tcppar.supervisor.table import Connection
 
 # It is looked again when so much more of the time has passed that was waited, and no more often and no more seldom.
 _SHARE_OF_TIME = 1 / 4
@@ -35,11 +34,10 @@ class Search(Protocol):
     def is_open(self, inode: int, leader: int) -> bool: ...
 
 
-class Log(Protocol):
-    """Where the descriptors 2 of a connection's processes lead."""
+class Searcher(Protocol):
+    """Who looks through all processes, and calls back."""
 
-    @property
-    def is_open(self) -> bool: ...
+    def ask(self, inode: int, leader: int, tell: Callable[[Search], None], /) -> None: ...
 
 
 class Remaining:
@@ -54,9 +52,17 @@ class Remaining:
     """
 
     def __init__(
-        self, core: "Core", leader: int, inode: int, log: Log | None = None, *, searched_first: bool = False
+        self,
+        core: Core,
+        searcher: Searcher,
+        leader: int,
+        inode: int,
+        log: Log | None = None,
+        *,
+        searched_first: bool = False,
     ) -> None:
         self._core = core
+        self._searcher = searcher
         self.leader = leader
         self._inode = inode
         self._log = log
@@ -82,7 +88,7 @@ class Remaining:
         waited = self._waited
         if waited >= self._search_after and not self._is_sought and self._core.features.pidfds:
             self._is_sought = True
-            self._core.enforcer.ask(self._inode, self.leader, self._on_search)
+            self._searcher.ask(self._inode, self.leader, self._on_search)
         return min(max(waited * _SHARE_OF_TIME, _SHORTEST_PAUSE), _LONGEST_PAUSE)
 
     @property
@@ -98,7 +104,7 @@ class Remaining:
             self._searches += 1
 
 
-def remaining_of(connection: "Connection", copy: int, core: "Core") -> Remaining:
+def remaining_of(connection: Connection, copy: int, core: Core, searcher: Searcher) -> Remaining:
     """Those of a connection whose process has ended, or its conversation, if that is a worker's.
 
     Args:
@@ -110,4 +116,4 @@ def remaining_of(connection: "Connection", copy: int, core: "Core") -> Remaining
         inode = inode_of(copy)
     except OSError:
         inode = 0  # memory is short: then nobody is found who has it
-    return Remaining(core, 0 if is_workers else connection.pid, inode, connection.log)
+    return Remaining(core, searcher, 0 if is_workers else connection.pid, inode, connection.log)

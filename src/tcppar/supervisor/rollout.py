@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING
 
 from tcppar.config import Config, ServiceConfig, child_plan, listener_options
 from tcppar.errors import SystemRefused
@@ -21,15 +20,13 @@ from tcppar.policy import faults
 from tcppar.policy.timers import Timer
 from tcppar.records import HandlerMode, Refused
 from tcppar.supervisor.acceptor import Acceptor, Phase
+from tcppar.supervisor.enforcer import Enforcer
 from tcppar.supervisor.neighbours import Newcomer
+from tcppar.supervisor.parts import Parts
 from tcppar.supervisor.pool import Pool
+from tcppar.supervisor.reaper import Reaper
 from tcppar.supervisor.service import Service
 from tcppar.supervisor.worker_pool import WorkerPool
-
-if TYPE_CHECKING:
-    from tcppar.supervisor.core import Core
-    from tcppar.supervisor.reaper import Reaper
-    from tcppar.supervisor.table import Table
 
 # A spawner that is not ready after this long never will be (it takes some hundredths of a second).
 _PATIENCE = 30.0
@@ -68,9 +65,9 @@ class Rollout:
         self,
         config: Config,
         running: dict[str, Service],
-        core: "Core",
-        table: "Table",
-        reaper: "Reaper",
+        parts: Parts,
+        reaper: Reaper,
+        enforcer: Enforcer,
         *,
         on_ready: Callable[["Rollout"], None],
         on_refused: Callable[[list[str], bool], None],
@@ -79,9 +76,10 @@ class Rollout:
         self.renewal = renewal
         self.config = config
         self._running = running
-        self._core = core
-        self._table = table
+        self._parts = parts
+        self._core = parts.core
         self._reaper = reaper
+        self._enforcer = enforcer
         self._on_ready = on_ready
         self._on_refused = on_refused
         self._services: dict[str, Service] = {}
@@ -166,11 +164,11 @@ class Rollout:
         if service is not None and service.pool is not None and self._same_children(service.config, config):
             self._pools[name] = service.pool
             return
-        self._services[name] = service = service or Service(config, self._core, self._table)
+        self._services[name] = service = service or Service(config, self._core, self._parts.table, self._enforcer)
         self._missing.add(name)
         try:
             kind = WorkerPool if config.settings.handler and config.settings.mode is HandlerMode.POOL else Pool
-            pool = self._pools[name] = kind(service, config, self._core, self._table, self._reaper)
+            pool = self._pools[name] = kind(service, config, self._parts, self._reaper)
             pool.on_first_ready = partial(self._spawner_ready, name)
             pool.prepare(service.pool)
         except OSError as error:

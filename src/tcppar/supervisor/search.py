@@ -6,7 +6,7 @@ from typing import Protocol
 from tcppar.net import processes
 from tcppar.net.diagnostics import inode_of_connection
 from tcppar.net.processes import Process
-from tcppar.supervisor.table import Connection
+from tcppar.supervisor.connection import Connection
 
 # So many looks at what processes have open there are in one search.
 _MOST_LOOKS = 100

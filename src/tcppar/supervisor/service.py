@@ -8,26 +8,25 @@ from tcppar.net.opening import ListenerOptions
 from tcppar.policy import admission, faults
 from tcppar.policy.admission import Verdict
 from tcppar.policy.idleness import Limits
-from tcppar.policy.life import EndedBy, State, step
+from tcppar.policy.life import EndedBy, State
 from tcppar.policy.strikes import Backoff
 from tcppar.records import Busy, Ended, Failed, Taken
 from tcppar.settings import WhenFull
 from tcppar.supervisor.acceptor import Acceptor, Phase
+from tcppar.supervisor.connection import Connection
 from tcppar.supervisor.core import SHORTAGE_FIRST_DELAY, SHORTAGE_LONGEST_DELAY, Core
+from tcppar.supervisor.enforcer import Enforcer
 from tcppar.supervisor.heritage import ServiceRecord
 from tcppar.supervisor.idleness import IdleWatch
 from tcppar.supervisor.lingering import Lingering
 from tcppar.supervisor.pool import Pool
 from tcppar.supervisor.remaining import remaining_of
-from tcppar.supervisor.table import Connection, Table
+from tcppar.supervisor.table import Table
 from tcppar.supervisor.taker import Taker
 from tcppar.supervisor.waiting_clients import WaitingClients
 
 # Clients accepted but not yet with a child. The kernel's queue holds any number of others at no cost, and survives us.
 MOST_IN_HAND = 32
-
-# Members of an enum are looked up slowly: these are asked for in every connection.
-_WAITING, _OFFERED = State.WAITING, State.OFFERED
 
 
 class Service:
@@ -38,12 +37,13 @@ class Service:
         linger: for how many seconds a connection outlives its child, for its client's sake; None if it does not.
     """
 
-    def __init__(self, config: ServiceConfig, core: Core, table: Table) -> None:
+    def __init__(self, config: ServiceConfig, core: Core, table: Table, enforcer: Enforcer) -> None:
         self.name = config.name
         self.acceptors: list[Acceptor] = []
         self.active = 0
         self._core = core
         self._table = table
+        self._enforcer = enforcer
         self._config = config
         self._pool: Pool | None = None
         self._in_hand = 0
@@ -54,7 +54,7 @@ class Service:
         self._shortage = Backoff(SHORTAGE_FIRST_DELAY, SHORTAGE_LONGEST_DELAY)
         self._aging: dict[int, Connection] = {}
         self._idle_watch = IdleWatch(self.name, core, self.end_by)
-        self._lingering = Lingering(core)
+        self._lingering = Lingering(core, enforcer)
         self._waiting_clients = WaitingClients(self, core)
         self.linger: float | None = None
         self._ending = False
@@ -222,7 +222,7 @@ class Service:
                 return
             connection = self._waiting[0]
             try:
-                taker.offer(connection)
+                self._table.offer(connection, taker)
             except BlockingIOError:
                 return  # its channel is full: it has not read for long, and will
             except (BrokenPipeError, ConnectionResetError):
@@ -232,9 +232,6 @@ class Service:
                 self._fell_short("hand-over", error.errno or 0)
                 return
             self._waiting.popleft()
-            assert connection.state is _WAITING
-            connection.state = _OFFERED
-            connection.offered_at = self._core.now
             if not pool.answers.on:
                 pool.answers.begin()
 
@@ -267,10 +264,7 @@ class Service:
 
     def offer_again(self, connection: Connection) -> None:
         """An offer was not taken: the connection waits again, before those that came after it."""
-        connection.state = step(connection.state, State.WAITING)
-        connection.holder = None
-        if self._core.ledger is not None:
-            self._core.ledger.waits(connection)
+        self._table.put_back(connection)
         if connection.ended_by is not None:
             self._refuse(connection, connection.ended_by)
         else:
@@ -335,13 +329,14 @@ class Service:
     def _end(self, connection: Connection, ended: Ended) -> None:
         self.active -= 1
         if connection.ended_by is not None:
-            self._core.enforcer.on_end(connection)
+            self._enforcer.on_end(connection)
         kept, linger = connection.descriptor, self.linger
         if linger is None or kept is None:
             self._table.end(connection, ended)
         else:
-            remaining = remaining_of(connection, kept, self._core)  # by its log too, which it has no more after its end
-            connection.descriptor = None
+            # By its log too, which it has no more after its end.
+            remaining = remaining_of(connection, kept, self._core, self._enforcer)
+            self._table.keep_no_copy(connection)
             self._table.end(connection, ended)
             self._lingering.begin(kept, linger, remaining)
 
@@ -371,17 +366,15 @@ class Service:
     def end_by(self, connection: Connection, rule: EndedBy) -> None:
         """End a connection by a rule: SIGTERM to its processes, and SIGKILL after kill_timeout."""
         if connection.ended_by is None:
-            connection.ended_by = rule
-            if self._core.ledger is not None:
-                self._core.ledger.ruled(connection, rule)
+            self._table.ruled(connection, rule)
         if connection.state is State.TAKEN:
             self._end_now(connection)
         elif connection.state is State.WAITING:
             self._waiting.remove(connection)
-            self._refuse(connection, connection.ended_by)
+            self._refuse(connection, connection.ended_by or rule)
 
     def _end_now(self, connection: Connection) -> None:
-        self._core.enforcer.end(connection, self._config.settings.kill_timeout)
+        self._enforcer.end(connection, self._config.settings.kill_timeout)
 
     # Stopping.
 
@@ -412,7 +405,7 @@ class Service:
         self._lingering.give_up()
         for connection in self._table.of_service(self):
             if connection.state is State.TAKEN:
-                self._core.enforcer.kill(connection)
+                self._enforcer.kill(connection)
 
     @property
     def finished(self) -> bool:

@@ -6,10 +6,8 @@ standard library, and whoever develops notices no half second.
 
 import os
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from tcppar.supervisor.core import Core
+from tcppar.supervisor.core import Core
 
 _PERIOD = 0.5
 
@@ -24,7 +22,7 @@ class SourceWatch:
         on_change: called once for each change that is noticed, however many files changed.
     """
 
-    def __init__(self, core: "Core", on_change: Callable[[], None]) -> None:
+    def __init__(self, core: Core, on_change: Callable[[], None]) -> None:
         self._core = core
         self._on_change = on_change
         self._known: dict[str, _State] = {}

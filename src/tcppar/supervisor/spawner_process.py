@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import sys
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -15,11 +14,9 @@ from tcppar.net import descriptor_limit
 from tcppar.net.platform import Features
 from tcppar.records import ChildPlan, Deliver, HandlerMode
 from tcppar.supervisor import interpreter
-from tcppar.supervisor.table import Connection
+from tcppar.supervisor.connection import Connection
+from tcppar.supervisor.parts import Parts
 from tcppar.supervisor.taker import Taker, TakerOwner
-
-if TYPE_CHECKING:
-    from tcppar.supervisor.core import Core
 
 # Offers that a spawner may have in hand: enough that it never waits for the supervisor, few enough that another,
 # idle spawner does not wait for this one.
@@ -29,14 +26,14 @@ MOST_OFFERS = 6
 class SpawnerProcess(Taker):
     """A running spawner."""
 
-    def __init__(self, owner: TakerOwner, core: "Core", end: socket.socket, pid: int) -> None:
-        super().__init__(owner, core, end)
+    def __init__(self, owner: TakerOwner, parts: Parts, end: socket.socket, pid: int) -> None:
+        super().__init__(owner, parts, end)
         self.pid = pid
         self.is_reaped = False
-        core.waiter.register(self)
+        parts.core.waiter.register(self)
 
     @classmethod
-    def started(cls, owner: TakerOwner, core: "Core", plan: ChildPlan, stderr: int) -> "SpawnerProcess":
+    def started(cls, owner: TakerOwner, parts: Parts, plan: ChildPlan, stderr: int) -> "SpawnerProcess":
         """Start one.
 
         Args:
@@ -47,13 +44,13 @@ class SpawnerProcess(Taker):
         """
         ours, its = channels.pair()
         try:
-            pid = start(its.fileno(), stderr, plan, core.features)
+            pid = start(its.fileno(), stderr, plan, parts.core.features)
         except OSError:
             ours.close()
             raise
         finally:
             its.close()
-        spawner = cls(owner, core, ours, pid)
+        spawner = cls(owner, parts, ours, pid)
         spawner.passes_log = plan.passes_log
         # The plan may be larger than the channel's buffer: this once we wait until the spawner reads it.
         spawner._channel.send(plan)
@@ -61,34 +58,33 @@ class SpawnerProcess(Taker):
         return spawner
 
     @classmethod
-    def started_with_log(cls, owner: TakerOwner, core: "Core", plan: ChildPlan) -> "SpawnerProcess":
+    def started_with_log(cls, owner: TakerOwner, parts: Parts, plan: ChildPlan) -> "SpawnerProcess":
         """Start one whose own words are for the log too.
 
         Raises:
             OSError: no process or no descriptor is left.
         """
-        reader, stderr = core.child_logs.pair()
+        reader, stderr = parts.logs.pair()
         try:
-            spawner = cls.started(owner, core, plan, stderr)
+            spawner = cls.started(owner, parts, plan, stderr)
         except OSError:
             os.close(reader)
             raise
         finally:
             os.close(stderr)
-        spawner.log = core.child_logs.follow(plan.service, spawner, reader)
+        spawner.log = parts.logs.follow(plan.service, spawner, reader)
         return spawner
 
-    def offer(self, connection: Connection) -> None:
-        """Ask it to take a connection, with a log for its child.
+    def prepare_for(self, connection: Connection) -> None:
+        """Let the connection have a log for its child.
 
         Raises:
-            OSError: no descriptor is left for the log, or it could not be asked; the connection is still the caller's.
+            OSError: no descriptor is left for it.
         """
         if self.passes_log and (connection.log is None or connection.log.writer is None):
             if connection.log is not None:
                 connection.log.end()  # whoever had the other end was to have the connection, and is dead
-            self._core.child_logs.give(connection)
-        super().offer(connection)
+            self._parts.logs.give(connection)
 
     def deliver(self, connection: Connection, number: signal.Signals) -> None:
         """Let it send a signal to the process group of one of its children."""

@@ -1,77 +1,35 @@
 """The table of connections: who owns each of them, from the accept to the one record that ends it."""
 
-from typing import TYPE_CHECKING
-
-from msgspec import Struct
+from typing import Protocol
 
 from tcppar.events import ConnectionEnded, ConnectionRefused, ConnectionStarted
-from tcppar.net import calls
 from tcppar.net.listener import Accepted
 from tcppar.policy.life import EndedBy, State, step
 from tcppar.policy.outcome import exit_and_signal
-from tcppar.records import Ended, Endpoints, Taken
-
-if TYPE_CHECKING:
-    from tcppar.supervisor.child_log import ChildLog
-    from tcppar.supervisor.core import Core
-    from tcppar.supervisor.service import Service
-    from tcppar.supervisor.taker import Taker
-
+from tcppar.records import Ended, Taken
+from tcppar.supervisor.connection import Connection, Holder, Owner
+from tcppar.supervisor.core import Core
 
 # Members of an enum are looked up slowly: these are asked for in every connection.
 _WAITING, _OFFERED, _TAKEN, _ENDED = State.WAITING, State.OFFERED, State.TAKEN, State.ENDED
 
 
-class Connection(Struct, eq=False, gc=False):
-    """One connection.
+class Taker(Holder, Protocol):
+    """Who can be asked to take a connection."""
 
-    Attributes:
-        descriptor: the supervisor's copy; None once a child has it, unless its service lingers.
-        holder: the spawner or worker that was asked, or whose child it is; None while it waits, and for an orphan.
-        accepted: what was known when it was accepted.
-        attempts: how often it was offered to anybody; counts round a byte.
-        log: where its child's descriptor 2 leads, if to the log; a worker has one of its own.
-    """
-
-    number: int
-    service: "Service"
-    accepted: Accepted
-    accepted_at: float
-    offered_at: float
-    descriptor: int | None
-    state: State = _WAITING
-    holder: "Taker | None" = None
-    pid: int = 0
-    spawn_seconds: float = 0.0
-    ended_by: EndedBy | None = None
-    slot: int = -1
-    attempts: int = 0
-    log: "ChildLog | None" = None
-
-    @property
-    def endpoints(self) -> Endpoints:
-        """Both ends."""
-        return self.accepted.endpoints
-
-    def close_copy_unless_kept(self) -> None:
-        """Close the supervisor's copy now that a child has the connection, unless it is kept for an orderly end."""
-        if self.log is not None:
-            self.log.handed_over()
-        if self.service.linger is None:
-            self.close_copy()
-
-    def close_copy(self) -> None:
-        """Close the supervisor's copy, if it still has one."""
-        if self.descriptor is not None:
-            calls.close_shared(self.descriptor)
-            self.descriptor = None
+    def prepare_for(self, connection: Connection) -> None: ...
+    def was_asked(self, connection: Connection) -> None: ...
 
 
 class Table:
-    """All connections, by number and by their child's process id."""
+    """All connections, by number and by their child's process id: the one author of their lives.
 
-    def __init__(self, core: "Core") -> None:
+    Each method under "Its life" is one step of it (`policy/life.py`), which is noted in the books.
+    """
+
+    def __init__(self, core: Core) -> None:
         self._core = core
+        self._books = core.books
         self._last_number = 0
         self._open: dict[int, Connection] = {}
         self._by_pid: dict[int, Connection] = {}
@@ -79,22 +37,7 @@ class Table:
     def __len__(self) -> int:
         return len(self._open)
 
-    def enter(self, service: "Service", accepted: Accepted) -> Connection:
-        """Take a connection that was just accepted into the books."""
-        self._last_number = number = self._last_number + 1
-        now = self._core.now
-        connection = Connection(number, service, accepted, now, now, accepted.descriptor)
-        self._open[number] = connection
-        self._core.counters.accepted += 1
-        if self._core.ledger is not None:
-            self._core.ledger.enter(connection)
-        return connection
-
-    def take_over(self, connection: Connection) -> None:
-        """Enter a connection of a supervisor before this one."""
-        self._open[connection.number] = connection
-        if connection.state is _TAKEN:
-            self._by_pid[connection.pid] = connection
+    # What is open.
 
     @property
     def last_number(self) -> int:
@@ -105,10 +48,6 @@ class Table:
         """All open connections, in the order of their numbers."""
         return [self._open[number] for number in sorted(self._open)]
 
-    def go_on_counting(self, last_number: int) -> None:
-        """Number new connections after those of a supervisor before this one."""
-        self._last_number = max(self._last_number, last_number)
-
     def get(self, number: int) -> Connection | None:
         """The connection of that number, unless it has ended."""
         return self._open.get(number)
@@ -118,25 +57,91 @@ class Table:
         connection = self._by_pid.get(pid)
         return connection if connection is not None and connection.state is _TAKEN else None
 
-    def of_service(self, service: "Service") -> list[Connection]:
+    def of_service(self, service: Owner) -> list[Connection]:
         """The open connections of a service."""
         return [connection for connection in self._open.values() if connection.service is service]
 
-    def taken(self, connection: Connection, taken: Taken) -> None:
-        """A child has it: only now is our copy closed, unless it is kept for an orderly end."""
-        assert connection.state is _OFFERED
-        connection.state = _TAKEN
-        if self._core.ledger is not None:
-            self._core.ledger.taken(connection, taken.pid, taken.spawn_seconds)
-        connection.close_copy_unless_kept()
-        connection.pid = taken.pid
-        connection.spawn_seconds = taken.spawn_seconds
-        self._by_pid[taken.pid] = connection
+    def is_open(self, pid: int) -> bool:
+        """Whether that is the child of an open connection."""
+        return pid in self._by_pid
+
+    def id_of(self, connection: Connection) -> str:
+        """The id that the child and the log know it by."""
+        return self._core.id_of(connection.number)
+
+    # Its life.
+
+    def enter(self, service: Owner, accepted: Accepted) -> Connection:
+        """It was just accepted: it waits."""
+        self._last_number = number = self._last_number + 1
+        now = self._core.now
+        connection = Connection(number, service, accepted, now, now, accepted.descriptor)
+        self._open[number] = connection
+        self._core.counters.accepted += 1
+        self._books.enter(connection)
+        return connection
+
+    def offer(self, connection: Connection, taker: Taker) -> None:
+        """Ask somebody to take it: it is offered.
+
+        Raises:
+            OSError: nobody could be asked; it waits as before.
+        """
+        assert connection.state is _WAITING
+        books = self._books
+        taker.prepare_for(connection)
+        connection.attempts = (connection.attempts + 1) & 0xFF
+        books.offering(connection, taker.fileno(), taker.serves_as)
+        try:
+            taker.send_offer(connection, again=False)
+        except OSError:
+            books.waits(connection)
+            raise
+        books.offered(connection)
+        connection.state = _OFFERED
+        connection.offered_at = self._core.now
+        connection.holder = taker
+        taker.offered[connection.number] = connection
+        taker.was_asked(connection)
+
+    def put_back(self, connection: Connection) -> None:
+        """An offer was not taken: it waits again."""
+        connection.state = step(connection.state, _WAITING)
+        connection.holder = None
+        self._books.waits(connection)
 
     def expect_child(self, pid: int, connection: Connection) -> None:
         """A worker was asked to take it, and is its child if it does."""
         connection.pid = pid
         self._by_pid[pid] = connection
+
+    def taken(self, connection: Connection, taken: Taken) -> None:
+        """A child has it: only now is our copy closed, unless it is kept for an orderly end."""
+        assert connection.state is _OFFERED
+        connection.state = _TAKEN
+        self._books.taken(connection, taken.pid, taken.spawn_seconds)
+        connection.close_copy_unless_kept()
+        connection.pid = taken.pid
+        connection.spawn_seconds = taken.spawn_seconds
+        self._by_pid[taken.pid] = connection
+
+    def channel_lost(self, connection: Connection) -> None:
+        """Whoever has it, or was asked, says no more: for a next supervisor its channel leads to nobody."""
+        self._books.orphaned(connection)
+
+    def orphaned(self, connection: Connection) -> None:
+        """Whoever had made its child is dead."""
+        connection.holder = None
+        self._books.orphaned(connection)
+
+    def ruled(self, connection: Connection, rule: EndedBy) -> None:
+        """A rule of ours ends it."""
+        connection.ended_by = rule
+        self._books.ruled(connection, rule)
+
+    def keep_no_copy(self, connection: Connection) -> None:
+        """Our copy is somebody else's now, who closes it."""
+        connection.descriptor = None
 
     def end(self, connection: Connection, ended: Ended) -> None:
         """Its child has ended: remove it, and write its record."""
@@ -144,23 +149,9 @@ class Table:
         self._core.counters.ended += 1
         self._core.log.emit(self._record(connection, ended))
 
-    def tell_start(self, connection: Connection) -> None:
-        """Write that it has its process."""
-        self._core.log.emit(
-            ConnectionStarted(
-                id=self.id_of(connection),
-                service=connection.service.name,
-                peer=connection.endpoints.peer,
-                pid=connection.pid,
-                queued=_queued(connection),
-                spawn=connection.spawn_seconds,
-            )
-        )
-
     def refuse(self, connection: Connection, reason: EndedBy, detail: str = "") -> None:
         """No child will have it: close it, and write its record."""
-        if self._core.ledger is not None:
-            self._core.ledger.ruled(connection, reason)
+        self._books.ruled(connection, reason)
         self._remove(connection)
         self._core.counters.refused += 1
         self._core.log.emit(
@@ -179,8 +170,7 @@ class Table:
         """The only place that takes a connection out of the books."""
         connection.state = step(connection.state, _ENDED)
         del self._open[connection.number]
-        if self._core.ledger is not None:
-            self._core.ledger.ended(connection)
+        self._books.ended(connection)
         if connection.descriptor is not None:
             connection.close_copy()
         if connection.log is not None:
@@ -190,13 +180,48 @@ class Table:
         if self._by_pid.get(connection.pid) is connection:
             del self._by_pid[connection.pid]
 
-    def is_open(self, pid: int) -> bool:
-        """Whether that is the child of an open connection."""
-        return pid in self._by_pid
+    # After taking over.
 
-    def id_of(self, connection: Connection) -> str:
-        """The id that the child and the log know it by."""
-        return self._core.id_of(connection.number)
+    def take_over(self, connection: Connection) -> None:
+        """Enter a connection of a supervisor before this one."""
+        self._open[connection.number] = connection
+        if connection.state is _TAKEN:
+            self._by_pid[connection.pid] = connection
+
+    def go_on_counting(self, last_number: int) -> None:
+        """Number new connections after those of a supervisor before this one."""
+        self._last_number = max(self._last_number, last_number)
+
+    def was_offered(self, connection: Connection) -> None:
+        """It was about to be offered, and has been by now."""
+        self._books.offered(connection)
+
+    def found_waiting(self, connection: Connection) -> None:
+        """Whoever was asked before is dead, and has not taken it."""
+        connection.state = _WAITING
+        self._books.waits(connection)
+
+    def found_taken(self, connection: Connection, pid: int) -> None:
+        """A process has it of which nobody has told."""
+        connection.state, connection.pid = _TAKEN, pid
+        self._books.taken(connection, pid, 0.0)
+        connection.close_copy_unless_kept()
+        self.take_over(connection)
+
+    # What is told.
+
+    def tell_start(self, connection: Connection) -> None:
+        """Write that it has its process."""
+        self._core.log.emit(
+            ConnectionStarted(
+                id=self.id_of(connection),
+                service=connection.service.name,
+                peer=connection.endpoints.peer,
+                pid=connection.pid,
+                queued=_queued(connection),
+                spawn=connection.spawn_seconds,
+            )
+        )
 
     def _record(self, connection: Connection, ended: Ended) -> ConnectionEnded:
         exit_code, signal_name = (0, None) if ended.status == 0 else exit_and_signal(ended.status)

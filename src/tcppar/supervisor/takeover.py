@@ -11,7 +11,6 @@ import socket
 import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import tcppar
 from tcppar.config import Config
@@ -24,19 +23,17 @@ from tcppar.policy.life import EndedBy, State
 from tcppar.records import Ended, Endpoints, HandlerMode
 from tcppar.supervisor import heritage
 from tcppar.supervisor.acceptor import Acceptor
+from tcppar.supervisor.connection import Connection, Holder
+from tcppar.supervisor.enforcer import Enforcer
 from tcppar.supervisor.heritage import Heritage, PoolRecord, ServiceRecord
 from tcppar.supervisor.ledger import Entry, Ledger, Mark
+from tcppar.supervisor.parts import Parts
 from tcppar.supervisor.pool import Pool
+from tcppar.supervisor.reaper import Reaper
 from tcppar.supervisor.service import Service
-from tcppar.supervisor.table import Connection
 from tcppar.supervisor.taker import Taker
 from tcppar.supervisor.worker_pool import WorkerPool
 from tcppar.supervisor.worker_process import WorkerProcess
-
-if TYPE_CHECKING:
-    from tcppar.supervisor.core import Core
-    from tcppar.supervisor.reaper import Reaper
-    from tcppar.supervisor.table import Table
 
 _STATES = {
     Mark.WAITING: State.WAITING,
@@ -49,7 +46,7 @@ _STATES = {
 
 
 def describe(
-    core: "Core",
+    parts: Parts,
     reaper: "Reaper",
     config: Config,
     serving: Iterable[Service],
@@ -67,7 +64,7 @@ def describe(
         Heritage(
             version=heritage.VERSION,
             written_by=tcppar.__version__,
-            id_prefix=core.id_prefix,
+            id_prefix=parts.core.id_prefix,
             stopping=stopping,
             config=config,
             services=[
@@ -77,8 +74,8 @@ def describe(
             pools=pools,
             control_files=dict(reaper.control_files),
             strangers=sorted(strangers),
-            left_behind=core.child_logs.describe(),
-            unfinished=core.child_logs.unfinished(),
+            left_behind=parts.logs.describe(),
+            unfinished=parts.logs.unfinished(),
         )
     )
 
@@ -123,15 +120,23 @@ class Takeover:
     """One of them."""
 
     def __init__(
-        self, succession: Succession, left: Heritage, books: Ledger, core: "Core", table: "Table", reaper: "Reaper"
+        self,
+        succession: Succession,
+        left: Heritage,
+        books: Ledger,
+        parts: Parts,
+        reaper: Reaper,
+        enforcer: Enforcer,
     ) -> None:
         self._left = left
         self.serving: dict[str, Service] = {}
         self.leaving: list[Service] = []
         self._ledger = books
-        self._core = core
-        self._table = table
+        self._parts = parts
+        self._core = parts.core
+        self._table = parts.table
         self._reaper = reaper
+        self._enforcer = enforcer
         # Whoever was killed may have told it since it was noted.
         self._read_before = left.unfinished if succession.upgraded else {}
         self._unclaimed = succession.found - succession.kept - succession.strangers
@@ -144,7 +149,7 @@ class Takeover:
         entries = sorted(self._ledger.entries(), key=lambda entry: entry.facts.number)
         self._go_on_counting(entries)
         self._reaper.control_files.update(self._left.control_files)
-        self._core.child_logs.read_before = dict(self._read_before)
+        self._parts.logs.read_before = dict(self._read_before)
         services = [self._rebuild_service(record) for record in self._left.services]
         for service_record in self._left.services:
             for listener in service_record.listeners:
@@ -161,7 +166,7 @@ class Takeover:
         for pool in self._reaper.pools:
             if isinstance(pool, WorkerPool):
                 pool.find_idle()
-        self._core.child_logs.read_before.clear()
+        self._parts.logs.read_before.clear()
         self._adopt_or_close()
         self._reaper.find_the_lost()
 
@@ -178,7 +183,7 @@ class Takeover:
     # Services and pools.
 
     def _rebuild_service(self, record: ServiceRecord) -> Service:
-        service = Service(record.config, self._core, self._table)
+        service = Service(record.config, self._core, self._table, self._enforcer)
         if record.leaving:
             self.leaving.append(service)
         else:
@@ -211,7 +216,7 @@ class Takeover:
         self._unclaimed.difference_update(heritage.descriptors_of(record))
         settings = record.config.settings
         kind = WorkerPool if settings.handler and settings.mode is HandlerMode.POOL else Pool
-        pool = kind(owner, record.config, self._core, self._table, self._reaper, record)
+        pool = kind(owner, record.config, self._parts, self._reaper, record)
         if record.in_force:
             owner.put_in_force(owner.config, pool)
         elif not record.retired:
@@ -225,8 +230,8 @@ class Takeover:
             if record.is_there:
                 # Before it is read: one that is at its end is closed at once, and its number may be another's then.
                 self._unclaimed.discard(record.descriptor)
-                self._core.child_logs.follow_left_behind(record)
-        self._unclaimed.difference_update(self._core.child_logs.descriptors)
+                self._parts.logs.follow_left_behind(record)
+        self._unclaimed.difference_update(self._parts.logs.descriptors)
 
     def _take_up_log(self, connection: Connection, entry: Entry) -> None:
         """Our end of its log; and the other one, if nobody is known to have it."""
@@ -236,7 +241,7 @@ class Takeover:
         if writer not in self._unclaimed or not _may_be_log(writer) or connection.state is State.TAKEN:
             writer = None
         self._unclaimed -= {reader, writer}
-        self._core.child_logs.take_up(connection, reader, writer)
+        self._parts.logs.take_up(connection, reader, writer)
 
     # Connections.
 
@@ -294,7 +299,7 @@ class Takeover:
             attempts=entry.attempts,
         )
 
-    def _settle_offer(self, connection: Connection, holder: Taker) -> None:
+    def _settle_offer(self, connection: Connection, holder: Holder) -> None:
         """It was about to be offered, and may have been.
 
         A worker has one at a time. If it has something unread, that is this offer; if it has the connection, it was.
@@ -303,17 +308,18 @@ class Takeover:
             if not holder.has_read():
                 return
             if self._reaper.has_open(holder.pid, connection):
-                self._taken(connection, holder.pid)
+                self._table.found_taken(connection, holder.pid)
                 return
         self._offer_once_more(connection, holder)
 
-    def _offer_once_more(self, connection: Connection, holder: Taker) -> None:
+    def _offer_once_more(self, connection: Connection, holder: Holder) -> None:
         try:
-            holder.offer_once_more(connection)
+            holder.send_offer(connection, again=True)
+            self._table.was_offered(connection)
         except OSError as error:
             # No room in the channel means that it was not read for long: there is an end to that.
             if error.errno in (errno.EPIPE, errno.ECONNRESET):
-                connection.holder = None
+                self._table.orphaned(connection)
 
     def _settle(self, connection: Connection) -> None:
         """Put it where its state says."""
@@ -342,16 +348,9 @@ class Takeover:
     def _find_holder(self, connection: Connection) -> None:
         """Whoever was asked is dead: its child may be there all the same, or have served and ended."""
         if (pid := self._reaper.child_of(connection)) is not None:
-            self._taken(connection, pid)
+            self._table.found_taken(connection, pid)
         elif not self._reaper.was_served(connection):
-            connection.state = State.WAITING
-            self._ledger.waits(connection)
-
-    def _taken(self, connection: Connection, pid: int) -> None:
-        connection.state, connection.pid = State.TAKEN, pid
-        self._ledger.taken(connection, pid, 0.0)
-        connection.close_copy_unless_kept()
-        self._table.take_over(connection)
+            self._table.found_waiting(connection)
 
     # What nobody has claimed.
 

@@ -6,7 +6,7 @@ import signal
 import socket
 from collections import deque
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -16,12 +16,10 @@ from tcppar.net.processes import Process
 from tcppar.policy import faults
 from tcppar.policy.faults import Remedy
 from tcppar.records import Busy, Ended, Failed, Offer, Order, Ready, Refused, Report, Retire, Taken
+from tcppar.supervisor.child_log import ChildLog
+from tcppar.supervisor.connection import Connection
 from tcppar.supervisor.heritage import Outbox, TakerRecord, inode_of, open_socket
-from tcppar.supervisor.table import Connection
-
-if TYPE_CHECKING:
-    from tcppar.supervisor.child_log import ChildLog
-    from tcppar.supervisor.core import Core
+from tcppar.supervisor.parts import Parts
 
 
 class TakerState(Enum):
@@ -83,9 +81,10 @@ class Taker:
         log: where its own descriptor 2 leads, if to the log.
     """
 
-    def __init__(self, owner: TakerOwner, core: "Core", end: socket.socket) -> None:
+    def __init__(self, owner: TakerOwner, parts: Parts, end: socket.socket) -> None:
         self._owner = owner
-        self._core = core
+        self._parts = parts
+        self._core = core = parts.core
         self.state = TakerState.STARTING
         self.pid = 0
         self.offered: dict[int, Connection] = {}
@@ -105,38 +104,25 @@ class Taker:
         self._outbox: deque[tuple[Order, tuple[int, ...]]] = deque()
         self.fileno = end.fileno
 
-    def offer(self, connection: Connection) -> None:
-        """Ask it to take a connection.
+    def prepare_for(self, connection: Connection) -> None:
+        """It is about to be asked to take a connection (`Table.offer`).
 
         Raises:
-            OSError: it could not be asked; the connection is still the caller's.
+            OSError: what belongs to that cannot be had.
         """
-        ledger = self._core.ledger
-        connection.attempts = (connection.attempts + 1) & 0xFF
-        if ledger is not None:
-            ledger.offering(connection, self.fileno(), self.serves_as)
-        try:
-            self._send_offer(connection, again=False)
-        except OSError:
-            if ledger is not None:
-                ledger.waits(connection)
-            raise
-        if ledger is not None:
-            ledger.offered(connection)
-        self.offered[connection.number] = connection
-        connection.holder = self
 
-    def offer_once_more(self, connection: Connection) -> None:
-        """Ask it to take a connection, unless it was asked already, which nobody knows.
+    def was_asked(self, connection: Connection) -> None:
+        """It was asked to take a connection."""
+
+    def send_offer(self, connection: Connection, *, again: bool) -> None:
+        """Ask it to take a connection.
+
+        Args:
+            again: unless it was asked already, which nobody knows.
 
         Raises:
             OSError: it could not be asked.
         """
-        self._send_offer(connection, again=True)
-        if self._core.ledger is not None:
-            self._core.ledger.offered(connection)
-
-    def _send_offer(self, connection: Connection, *, again: bool) -> None:
         assert connection.descriptor is not None
         accepted = connection.accepted
         offer = Offer(connection.number, accepted.endpoints, accepted.credentials, connection.attempts, again)
@@ -206,7 +192,7 @@ class Taker:
         return True
 
     def _receive(self) -> list[list[Report]]:
-        if self._core.ledger is None:
+        if not self._core.books.are_kept:
             return self._channel.receive()
         self._channel.forget()
         self._core.unsettled.append(self._channel)
@@ -384,7 +370,7 @@ class Taker:
     def follow_log(self, service: str, former: TakerRecord) -> None:
         """Read on what it writes itself."""
         if former.log is not None and former.log.is_there:
-            self.log = self._core.child_logs.follow(service, self, former.log.descriptor)
+            self.log = self._parts.logs.follow(service, self, former.log.descriptor)
 
     @property
     def can_deliver(self) -> bool:
@@ -418,8 +404,7 @@ class Taker:
             if self.log is not None:
                 self.log.end()
             self._owner.on_channel_closed(self)
-            if self._core.ledger is not None:
-                # Before its channel's number can be another's, but when it is settled what it has had.
-                for connection in (*self.children.values(), *self.offered.values()):
-                    self._core.ledger.orphaned(connection)
+            # Before its channel's number can be another's, but when it is settled what it has had.
+            for connection in (*self.children.values(), *self.offered.values()):
+                self._parts.table.channel_lost(connection)
             self._channel.close()

@@ -10,17 +10,14 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tcppar.errors import SystemRefused, as_refusal
 from tcppar.events import UpgradeFailed
 from tcppar.net import calls, descriptor_limit, platform
 from tcppar.policy import outcome
+from tcppar.supervisor.core import Core
 from tcppar.supervisor.ledger import Ledger
-
-if TYPE_CHECKING:
-    from tcppar.supervisor.core import Core
-    from tcppar.supervisor.reaper import Reaper
+from tcppar.supervisor.reaper import Reaper
 
 TRIAL = "TCPPAR_TRIAL"
 """The variable that makes a `tcppar serve` a trial: it holds the descriptor of a copy of the books."""
@@ -156,7 +153,7 @@ class Upgrade:
         answers: how many upgrades were answered.
     """
 
-    def __init__(self, core: "Core", reaper: "Reaper", on_ready: Callable[[], None], answers: int) -> None:
+    def __init__(self, core: Core, reaper: Reaper, on_ready: Callable[[], None], answers: int) -> None:
         self._core = core
         self._reaper = reaper
         self._on_ready = on_ready
@@ -230,7 +227,7 @@ class _Trial:
         OSError: the system is short of something.
     """
 
-    def __init__(self, reader: int, core: "Core", reaper: "Reaper", on_answer: Callable[[str | None], None]) -> None:
+    def __init__(self, reader: int, core: Core, reaper: Reaper, on_answer: Callable[[str | None], None]) -> None:
         self._pid = 0
         self._reader = reader
         self._core = core

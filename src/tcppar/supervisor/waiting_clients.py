@@ -1,21 +1,30 @@
 """Telling of clients who wait because their service is full: who is in the kernel's queue is in no books of ours."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from tcppar.events import ClientsWait
 from tcppar.net import tcp_info
 from tcppar.net.listener import Accepted
-
-if TYPE_CHECKING:
-    from tcppar.supervisor.core import Core
-    from tcppar.supervisor.service import Service
+from tcppar.supervisor.core import Core
 
 # A service that is full for a moment makes nobody wait for long.
 _FIRST_LOOK = 1.0
 _PERIOD = 10.0
 # Who has been queued for less has not waited for another's end.
 _WAITED = 0.05
+
+
+class Service(Protocol):
+    """Who can be full."""
+
+    name: str
+    active: int
+
+    @property
+    def lets_clients_wait(self) -> bool: ...
+    @property
+    def listeners(self) -> list[int]: ...
 
 
 class WaitingClients:
@@ -25,7 +34,7 @@ class WaitingClients:
         on: whether the service lets clients wait, or did a moment ago.
     """
 
-    def __init__(self, service: "Service", core: "Core") -> None:
+    def __init__(self, service: Service, core: Core) -> None:
         self.on = False
         self._service = service
         self._core = core

@@ -8,12 +8,9 @@ import os
 import re
 import socket
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from tcppar.net import notify
-
-if TYPE_CHECKING:
-    from tcppar.supervisor.core import Core
+from tcppar.supervisor.core import Core
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _MICROSECOND = 1e-6
@@ -21,7 +18,7 @@ _MICROSECOND = 1e-6
 _SHORTEST_PAUSE = 0.01
 
 
-def begin(core: "Core", keeper: int | None, environ: Mapping[str, str] = os.environ) -> None:
+def begin(core: Core, keeper: int | None, environ: Mapping[str, str] = os.environ) -> None:
     """Answer from now on, if this server has a watchdog.
 
     Args:
@@ -46,7 +43,7 @@ def _period(environ: Mapping[str, str], keeper: int | None) -> float | None:
 class _Watchdog:
     """Its socket stays open: a server without a descriptor to spare lives, and serves those it has."""
 
-    def __init__(self, core: "Core", pause: float, address: str) -> None:
+    def __init__(self, core: Core, pause: float, address: str) -> None:
         self._core = core
         self._pause = pause
         self._address = address

@@ -3,7 +3,6 @@
 import signal
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING
 
 from tcppar.config import ServiceConfig
 from tcppar.events import WorkerEnded, WorkerStarted
@@ -12,16 +11,14 @@ from tcppar.policy import outcome, staffing
 from tcppar.policy.outcome import is_end
 from tcppar.records import Busy, Ended, Failed, Leaving, Ready, Report, Taken
 from tcppar.supervisor.answers import Debt
+from tcppar.supervisor.connection import Connection
 from tcppar.supervisor.heritage import PoolRecord, WorkerRecord
+from tcppar.supervisor.parts import Parts
 from tcppar.supervisor.pool import Pool, PoolOwner, expect
+from tcppar.supervisor.reaper import Reaper
 from tcppar.supervisor.spawner_process import SpawnerProcess
-from tcppar.supervisor.table import Connection, Table
 from tcppar.supervisor.taker import Taker, TakerState
 from tcppar.supervisor.worker_process import WorkerProcess
-
-if TYPE_CHECKING:
-    from tcppar.supervisor.core import Core
-    from tcppar.supervisor.reaper import Reaper
 
 _READY = TakerState.READY
 
@@ -44,9 +41,8 @@ class WorkerPool(Pool):
         self,
         owner: PoolOwner,
         config: ServiceConfig,
-        core: "Core",
-        table: Table,
-        reaper: "Reaper",
+        parts: Parts,
+        reaper: Reaper,
         former: PoolRecord | None = None,
     ) -> None:
         self.workers: dict[int, WorkerProcess] = {}
@@ -55,9 +51,8 @@ class WorkerPool(Pool):
         self._takings_watched = False
         self._growth_watched = False
         self._strays = 0
-        self._table = table
         self._first_workers = 0
-        super().__init__(owner, config, core, table, reaper, former)
+        super().__init__(owner, config, parts, reaper, former)
 
     def _go_on(self, former: PoolRecord) -> None:
         super()._go_on(former)
@@ -65,7 +60,7 @@ class WorkerPool(Pool):
         for record in former.workers:
             if (spawner := spawners.get(record.spawner)) is not None and record.taker.is_there:
                 end = channels.taken_up(record.taker.descriptor)
-                worker = WorkerProcess(self, self._core, end, record.number, spawner)
+                worker = WorkerProcess(self, self._parts, end, record.number, spawner)
                 worker.go_on_as_worker(record)
                 worker.follow_log(self._owner.name, record.taker)
                 self.workers[record.number] = worker
@@ -119,7 +114,7 @@ class WorkerPool(Pool):
         """The worker that was chosen has been offered a connection."""
         assert self._idle[-1] is worker
         self._idle.pop()
-        self._table.expect_child(worker.pid, connection)
+        self._parts.table.expect_child(worker.pid, connection)
         worker.serves(connection)
         if self._core.features.tells_unread and not self._takings_watched:
             self._watch_takings()
@@ -199,7 +194,7 @@ class WorkerPool(Pool):
     def _hire(self, spawner: SpawnerProcess) -> None:
         self._core.structure_changed()
         number = self._core.number_of_next_worker()
-        self.workers[number] = WorkerProcess.hired(self, self._core, number, spawner, self._owner.name)
+        self.workers[number] = WorkerProcess.hired(self, self._parts, number, spawner, self._owner.name)
         self._watch_answers()
         if len(self.workers) > self._bounds.least and not self._dismissals_watched:
             self._watch_dismissals()

@@ -3,17 +3,15 @@
 import os
 import signal
 import socket
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from tcppar.net import channel as channels
 from tcppar.records import Deliver, Hire
+from tcppar.supervisor.connection import Connection
 from tcppar.supervisor.heritage import WorkerRecord
+from tcppar.supervisor.parts import Parts
 from tcppar.supervisor.spawner_process import SpawnerProcess
-from tcppar.supervisor.table import Connection
 from tcppar.supervisor.taker import Taker, TakerOwner, TakerState
-
-if TYPE_CHECKING:
-    from tcppar.supervisor.core import Core
 
 
 class WorkerOwner(TakerOwner, Protocol):
@@ -38,9 +36,10 @@ class WorkerProcess(Taker):
     """
 
     def __init__(
-        self, owner: WorkerOwner, core: "Core", end: socket.socket, number: int, spawner: SpawnerProcess
+        self, owner: WorkerOwner, parts: Parts, end: socket.socket, number: int, spawner: SpawnerProcess
     ) -> None:
-        super().__init__(owner, core, end)
+        super().__init__(owner, parts, end)
+        core = parts.core
         self._hirer = owner
         self.number = number
         self.spawner = spawner
@@ -55,14 +54,14 @@ class WorkerProcess(Taker):
 
     @classmethod
     def hired(
-        cls, owner: WorkerOwner, core: "Core", number: int, spawner: SpawnerProcess, service: str
+        cls, owner: WorkerOwner, parts: Parts, number: int, spawner: SpawnerProcess, service: str
     ) -> "WorkerProcess":
         """Have one made.
 
         Raises:
             OSError: no descriptor is left.
         """
-        log = core.child_logs.pair() if spawner.passes_log else ()
+        log = parts.logs.pair() if spawner.passes_log else ()
         try:
             ours, its = channels.pair()
         except OSError:
@@ -70,10 +69,10 @@ class WorkerProcess(Taker):
                 os.close(end)
             raise
         ours.setblocking(False)
-        worker = cls(owner, core, ours, number, spawner)
+        worker = cls(owner, parts, ours, number, spawner)
         if log:
-            worker.log = core.child_logs.follow(service, worker, log[0])
-        spawner.post(Hire(number, tells=not core.features.tells_unread), its.detach(), *log[1:])
+            worker.log = parts.logs.follow(service, worker, log[0])
+        spawner.post(Hire(number, tells=not parts.core.features.tells_unread), its.detach(), *log[1:])
         return worker
 
     @property
@@ -114,13 +113,8 @@ class WorkerProcess(Taker):
             self._owes_order = False
             super()._order_to_retire()
 
-    def offer(self, connection: Connection) -> None:
-        """Ask it to take a connection; it is not idle then.
-
-        Raises:
-            OSError: it could not be asked; the connection is still the caller's.
-        """
-        super().offer(connection)
+    def was_asked(self, connection: Connection) -> None:
+        """It is not idle any more."""
         self._hirer.on_engaged(self, connection)
 
     @property
