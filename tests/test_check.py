@@ -11,7 +11,7 @@ import pytest
 
 import tcppar
 from tcppar.config import from_tree
-from tcppar.supervisor import trial
+from tcppar.supervisor.succession import trial
 from tests.conftest import tool, unavailable
 from tests.support import command
 

@@ -20,10 +20,10 @@ from tcppar.net import platform
 from tcppar.net.waiter import Waiter
 from tcppar.policy.strikes import Strikes
 from tcppar.settings import LogFormat
-from tcppar.supervisor import child_logs
-from tcppar.supervisor.child_logs import ChildLogs
 from tcppar.supervisor.core import Core
-from tcppar.supervisor.heritage import PipeRecord, inode_of
+from tcppar.supervisor.dispatch import child_logs
+from tcppar.supervisor.dispatch.child_logs import ChildLogs
+from tcppar.supervisor.snapshot import PipeRecord, inode_of
 from tests.support import command
 from tests.support.command import Serve
 from tests.support.handlers import children_of

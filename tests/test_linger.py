@@ -14,9 +14,9 @@ import pytest
 
 from tcppar.quantities import Duration
 from tcppar.settings import ServiceSettings
-from tcppar.supervisor.cover import Cover
-from tcppar.supervisor.handing_on import write_structure
-from tcppar.supervisor.ledger import Ledger
+from tcppar.supervisor.succession.cover import Cover
+from tcppar.supervisor.succession.handing_on import write_structure
+from tcppar.supervisor.succession.ledger import Ledger
 from tests.conftest import HERE, tool
 from tests.support import config
 from tests.support.command import Serve

@@ -119,9 +119,9 @@ def test_the_installed_version_goes_on(start: Callable[..., Server], tmp_path: P
     [
         ("supervisor/loop.py", "class Supervisor:", "class Supervisor(:", "SyntaxError"),
         ("supervisor/loop.py", "import signal\n", "import signal_of_tomorrow\n", "ModuleNotFoundError"),
-        ("supervisor/heritage.py", "VERSION = 1\n", "VERSION = 2\n", "cannot be taken over"),
-        ("supervisor/takeover.py", "def rebuild(self)", "def rebuild(self, more)", "TypeError"),
-        ("supervisor/takeover.py", " self._settle(connection)\n", " self._unsettle()\n", "AttributeError"),
+        ("supervisor/snapshot.py", "VERSION = 1\n", "VERSION = 2\n", "cannot be taken over"),
+        ("supervisor/succession/takeover.py", "def rebuild(self)", "def rebuild(self, more)", "TypeError"),
+        ("supervisor/succession/takeover.py", " self._settle(connection)\n", " self._unsettle()\n", "AttributeError"),
     ],
     ids=["broken", "something missing", "another state", "a takeover that fails", "one that fails with clients"],
 )
@@ -165,7 +165,7 @@ def leaving_one_behind(tmp_path: Path) -> Iterator[None]:
 def test_a_trial_that_leaves_a_process_behind_is_answered(start: Callable[..., Server], tmp_path: Path) -> None:
     server = start("127.0.0.1:0", *SAYS_PID)
     upgrade(server)
-    install(tmp_path, "supervisor/heritage.py", "VERSION = 1\n", "VERSION = 2\n")
+    install(tmp_path, "supervisor/snapshot.py", "VERSION = 1\n", "VERSION = 2\n")
     record = ask_for_upgrade(server)
     assert "cannot be taken over" in "\n".join(record["reasons"])
 

@@ -21,7 +21,7 @@ from tcppar.net import notify, platform
 from tcppar.observe.check import choose, explain
 from tcppar.observe.log import journal_prefix
 from tcppar.starting import Starting
-from tcppar.supervisor import trial, upgrade
+from tcppar.supervisor.succession import trial, upgrade
 from tcppar.upgrading import RunningServer
 
 

@@ -2,8 +2,8 @@
 
 The supervisor is forked from it and shares its table of descriptors (CLONE_FILES, clone(2)). So the keeper holds
 whatever the supervisor has open, without a message: listeners, channels, and each client from the moment of its accept.
-With the books (supervisor/ledger.py) the next supervisor finds all of it. Spawners and their children have not noticed
-anything: their channels have never been closed.
+With the books (supervisor/succession/ledger.py) the next supervisor finds all of it. Spawners and their children have
+not noticed anything: their channels have never been closed.
 
 It waits in one place, with all signals blocked, and serves nobody: there is little that could end it. And whatever
 becomes of supervisors, a stop that is asked for is over in time: one that is not done by then is killed, and if there
@@ -23,12 +23,12 @@ from tcppar.net import platform, processes
 from tcppar.net.signalling import send
 from tcppar.policy import outcome
 from tcppar.policy.strikes import Backoff
-from tcppar.supervisor import upgrade
-from tcppar.supervisor.cover import Cover
-from tcppar.supervisor.ledger import new_books
+from tcppar.supervisor.dispatch.reaper import EXIT_NEWS
 from tcppar.supervisor.loop import IGNORED
-from tcppar.supervisor.reaper import EXIT_NEWS
-from tcppar.supervisor.upgrade import Left
+from tcppar.supervisor.succession import upgrade
+from tcppar.supervisor.succession.cover import Cover
+from tcppar.supervisor.succession.ledger import new_books
+from tcppar.supervisor.succession.upgrade import Left
 
 REPLACE = 64
 """The exit code of a supervisor that is to be replaced by the installed program."""
@@ -261,7 +261,7 @@ class Keeper:
     def _end_all(self) -> None:
         """End all children: spawners, and whoever becomes ours with their end."""
         _, kill = self._books.patience
-        # SIGCONT for those that are stopped, as in supervisor/enforcer.py.
+        # SIGCONT for those that are stopped, as in supervisor/connections/enforcer.py.
         for numbers, seconds in (((signal.SIGTERM, signal.SIGCONT), kill), ((signal.SIGKILL,), _LAST_SECONDS)):
             deadline = time.monotonic() + seconds
             told = set[int]()

@@ -7,7 +7,7 @@ from tcppar.errors import SystemRefused
 from tcppar.net import platform
 from tcppar.records import HandlerMode
 from tcppar.settings import ServiceSettings
-from tcppar.supervisor.ledger import RESERVE
+from tcppar.supervisor.succession.ledger import RESERVE
 
 # The waiter, the log, the watchdog, and what is open for moments only: a spawner's start, a connection, a reset.
 _OWN = 7

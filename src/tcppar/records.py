@@ -218,7 +218,7 @@ Order = Offer | Deliver | Retire | Hire
 
 
 # From a spawner or a worker to the supervisor, which believes neither: whatever could not be so is refused while it is
-# decoded. Whether it fits what the supervisor knows is for the supervisor to see (supervisor/taker.py).
+# decoded. Whether it fits what the supervisor knows is for the supervisor to see (supervisor/dispatch/taker.py).
 
 Number = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 """Of a connection, or negative: of a worker."""

@@ -17,13 +17,14 @@ from tcppar.net.platform import Features
 from tcppar.net.waiter import Waiter
 from tcppar.observe.log import Log
 from tcppar.policy.strikes import Strikes
-from tcppar.supervisor import heritage, upgrade
+from tcppar.supervisor import snapshot
 from tcppar.supervisor.core import Core, EventLog
-from tcppar.supervisor.ledger import Ledger
 from tcppar.supervisor.loop import CAUGHT, Supervisor
-from tcppar.supervisor.rehearsal import RehearsedLedger, Silence, Stage
-from tcppar.supervisor.takeover import Succession
-from tcppar.supervisor.upgrade import Left
+from tcppar.supervisor.succession import upgrade
+from tcppar.supervisor.succession.ledger import Ledger
+from tcppar.supervisor.succession.rehearsal import RehearsedLedger, Silence, Stage
+from tcppar.supervisor.succession.takeover import Succession
+from tcppar.supervisor.succession.upgrade import Left
 
 _TOLERATED_WAIT_STRIKES = 3
 # How often the program that has replaced another one tries to go on from there, and when, in seconds: 0.1, 0.2 ... 3.2.
@@ -150,7 +151,7 @@ class Starting:
             replace_alone=_replace_alone,
             answers=0 if self._left is None else self._left.answers,
             books=books,
-            left=None if books is None else heritage.left_in(books),
+            left=None if books is None else snapshot.decoded(books.structure()),
             upgraded=books is not None,
         )
 
@@ -163,7 +164,7 @@ class Starting:
             replace=_let_keeper_replace,
             replace_alone=_replace_alone,
             books=books,
-            left=heritage.left_in(books),
+            left=snapshot.decoded(books.structure()),
             former=kept.former,
             upgraded=kept.former == REPLACED,
             keeper=kept.keeper,
@@ -222,9 +223,9 @@ class Starting:
         config = self._read(again=True)
         stage = Stage()
         ledger = RehearsedLedger(books, stage)
-        if (left := heritage.left_in(ledger)) is None:
+        if (left := snapshot.decoded(ledger.structure())) is None:
             return
-        left = stage.heritage(left)
+        left = stage.snapshot(left)
         succession = Succession(
             found=stage.descriptors,
             kept=set(),

@@ -14,7 +14,7 @@ from typing import Self
 
 from tcppar.errors import SystemRefused
 from tcppar.net import processes
-from tcppar.supervisor.upgrade import NAME, REFUSED, UPGRADED
+from tcppar.supervisor.succession.upgrade import NAME, REFUSED, UPGRADED
 
 _LOOK = 0.02
 _PIECE = 65536

@@ -24,12 +24,13 @@ from tcppar.quantities import Bounds, Duration
 from tcppar.records import Ended, HandlerMode, Ready, StderrMode, Taken
 from tcppar.settings import LogFormat, ServerSettings, ServiceSettings
 from tcppar.supervisor import core as core_module
-from tcppar.supervisor import loop, spawner_process
+from tcppar.supervisor import loop
 from tcppar.supervisor.books import NoBooks
 from tcppar.supervisor.core import Core
-from tcppar.supervisor.ledger import Ledger, new_books
-from tcppar.supervisor.takeover import Succession
-from tcppar.supervisor.taker import Taker
+from tcppar.supervisor.dispatch import spawner_process
+from tcppar.supervisor.dispatch.taker import Taker
+from tcppar.supervisor.succession.ledger import Ledger, new_books
+from tcppar.supervisor.succession.takeover import Succession
 from tests.fuzz.reports import framed, mangled, report
 from tests.fuzz.tape import Tape, lowest_free
 from tests.simulation.life import SteppedSupervisor

@@ -6,9 +6,9 @@ from signal import Signals
 from tcppar.events import ConnectionEnded, ConnectionRefused, Stopped
 from tcppar.policy.life import EndedBy, State
 from tcppar.supervisor.connection import Connection as Entry
+from tcppar.supervisor.dispatch.spawner_process import MOST_OFFERS
+from tcppar.supervisor.dispatch.worker_process import WorkerProcess
 from tcppar.supervisor.service import Service
-from tcppar.supervisor.spawner_process import MOST_OFFERS
-from tcppar.supervisor.worker_process import WorkerProcess
 from tests.simulation.books import EndRecord, SimulatedLog
 from tests.simulation.kernel import OpenFile, Process
 from tests.simulation.network import Client, Connection, Fate, ListeningSocket

@@ -9,12 +9,12 @@ from tcppar.config import Config
 from tcppar.events import Event
 from tcppar.net.platform import Features
 from tcppar.policy.timers import NEVER
-from tcppar.supervisor import heritage
+from tcppar.supervisor import snapshot
 from tcppar.supervisor.core import Core
-from tcppar.supervisor.ledger import Ledger
+from tcppar.supervisor.dispatch.reaper import EXIT_NEWS
 from tcppar.supervisor.loop import Supervisor
-from tcppar.supervisor.reaper import EXIT_NEWS
-from tcppar.supervisor.takeover import Succession
+from tcppar.supervisor.succession.ledger import Ledger
+from tcppar.supervisor.succession.takeover import Succession
 from tests.simulation.books import SimulatedLedger, SimulatedLog
 from tests.simulation.channel import Pipe
 from tests.simulation.kernel import Kernel, Killed, OpenFile, Process
@@ -258,7 +258,7 @@ class Life:
             replace=_replace_alone,
             replace_alone=_replace_alone,
             books=books,
-            left=None if books is None else heritage.left_in(books),
+            left=None if books is None else snapshot.decoded(books.structure()),
             upgraded=books is not None,
         )
 
@@ -272,7 +272,7 @@ class Life:
             replace=_replace_by_keeper,
             replace_alone=_replace_alone,
             books=books,
-            left=heritage.left_in(books),
+            left=snapshot.decoded(books.structure()),
             former=keeper.former,
             upgraded=keeper.former == "replaced",
             keeper=keeper.pid,

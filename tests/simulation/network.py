@@ -12,7 +12,7 @@ from tcppar.net.listener import Accepted
 from tcppar.net.opening import ListenerOptions
 from tcppar.net.platform import Features
 from tcppar.records import Endpoints, Family
-from tcppar.supervisor.acceptor import HANDSHAKE_GRACE
+from tcppar.supervisor.intake.acceptor import HANDSHAKE_GRACE
 from tests.simulation.faults import Call
 from tests.simulation.kernel import Kernel, OpenFile
 

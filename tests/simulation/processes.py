@@ -290,7 +290,7 @@ class Trial(Process):
 
 
 def start_spawner(kernel: Kernel, channel: int, stderr: int, plan: ChildPlan, features: object) -> int:
-    """In the place of `tcppar.supervisor.spawner_process.start`."""
+    """In the place of `tcppar.supervisor.dispatch.spawner_process.start`."""
     kernel.tick()
     kernel.faults.meet(Call.START)
     # Where the server's own log leads is nobody's descriptor here.

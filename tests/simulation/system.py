@@ -18,24 +18,12 @@ from tcppar.net import channel as channels
 from tcppar.net import listener as listeners
 from tcppar.records import Endpoints
 from tcppar.spawner import loop as spawner_loop
-from tcppar.supervisor import (
-    child_log,
-    child_logs,
-    core,
-    enforcer,
-    heritage,
-    lingering,
-    loop,
-    pool,
-    reaper,
-    rollout,
-    search,
-    spawner_process,
-    takeover,
-    taker,
-    upgrade,
-    waiting_clients,
-)
+from tcppar.supervisor import core, loop, snapshot
+from tcppar.supervisor.changes import rollout
+from tcppar.supervisor.connections import enforcer, lingering, search
+from tcppar.supervisor.dispatch import child_log, child_logs, pool, reaper, spawner_process, taker
+from tcppar.supervisor.intake import waiting_clients
+from tcppar.supervisor.succession import takeover, upgrade
 from tests.simulation.channel import End, Pipe, PipeWriter, SimulatedChannel, pair, pipe
 from tests.simulation.kernel import Kernel, OpenFile
 from tests.simulation.network import Connection, ListeningSocket, Network, SimulatedListener, open_listeners
@@ -46,7 +34,7 @@ _USES_OS = (
     child_log,
     core,
     enforcer,
-    heritage,
+    snapshot,
     loop,
     pool,
     reaper,

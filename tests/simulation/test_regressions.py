@@ -6,7 +6,7 @@ import gc
 from tcppar.policy.strikes import Verdict
 from tcppar.quantities import Duration
 from tcppar.settings import WhenFull
-from tcppar.supervisor.rollout import Rollout
+from tcppar.supervisor.changes.rollout import Rollout
 from tests.simulation.configs import HANDLER, PLACES, POOL, PROGRAM, config_of
 from tests.simulation.faults import Call
 from tests.simulation.machine import (

@@ -23,7 +23,7 @@ from tcppar.records import (
     Report,
     Taken,
 )
-from tcppar.supervisor import spawner_process
+from tcppar.supervisor.dispatch import spawner_process
 from tests.support.handlers import HANDLERS
 from tests.support.server import PATIENCE
 

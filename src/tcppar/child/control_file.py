@@ -1,6 +1,7 @@
 """The control file of a connection: where it is, how it is written, and how it goes.
 
-The spawner writes and removes it. What is left by one that died is the supervisor's (supervisor/control_folder.py).
+The spawner writes and removes it. What is left by one that died is the supervisor's
+(supervisor/dispatch/control_folder.py).
 """
 
 import os

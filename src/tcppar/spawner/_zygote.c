@@ -206,7 +206,7 @@ static int forks_away;
 static void note_fork(void) { forks_away++; }
 
 /* In a child: leave all that is the spawner's. A worker has a process group of its own and no session: see `start` in
- * supervisor/spawner_process.py. */
+ * supervisor/dispatch/spawner_process.py. */
 static void become_child(bool works) {
     struct sigaction default_action = {.sa_handler = SIG_DFL};
     PyOS_AfterFork_Child();

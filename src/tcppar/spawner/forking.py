@@ -160,7 +160,7 @@ def _mark(id_prefix: str, number: int) -> None:
 
 
 def _lead_group() -> None:
-    """Workers have groups of their own and no sessions: see `start` in supervisor/spawner_process.py."""
+    """Workers have groups of their own and no sessions: see `start` in supervisor/dispatch/spawner_process.py."""
     os.setpgid(0, 0)
 
 

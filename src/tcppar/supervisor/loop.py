@@ -24,21 +24,22 @@ from tcppar.events import (
 from tcppar.net import calls, platform
 from tcppar.policy.strikes import Verdict
 from tcppar.settings import ServerSettings
-from tcppar.supervisor import handing_on, upgrade, watchdog
-from tcppar.supervisor.child_logs import ChildLogs
+from tcppar.supervisor.changes import watchdog
+from tcppar.supervisor.changes.lifeline import Lifeline
+from tcppar.supervisor.changes.rollout import Renewal, Rollout
+from tcppar.supervisor.changes.source_watch import SourceWatch
+from tcppar.supervisor.connections.enforcer import Enforcer
+from tcppar.supervisor.connections.table import Table
 from tcppar.supervisor.core import Core
-from tcppar.supervisor.enforcer import Enforcer
-from tcppar.supervisor.heritage import Heritage
-from tcppar.supervisor.ledger import Ledger
-from tcppar.supervisor.lifeline import Lifeline
-from tcppar.supervisor.parts import Parts
-from tcppar.supervisor.reaper import Reaper
-from tcppar.supervisor.rollout import Renewal, Rollout
+from tcppar.supervisor.dispatch.child_logs import ChildLogs
+from tcppar.supervisor.dispatch.parts import Parts
+from tcppar.supervisor.dispatch.reaper import Reaper
 from tcppar.supervisor.service import Service
-from tcppar.supervisor.source_watch import SourceWatch
-from tcppar.supervisor.table import Table
-from tcppar.supervisor.takeover import Succession, Takeover, describe
-from tcppar.supervisor.upgrade import Upgrade
+from tcppar.supervisor.snapshot import Snapshot
+from tcppar.supervisor.succession import handing_on, upgrade
+from tcppar.supervisor.succession.ledger import Ledger
+from tcppar.supervisor.succession.takeover import Succession, Takeover, describe
+from tcppar.supervisor.succession.upgrade import Upgrade
 
 CAUGHT = (
     Signals.SIGCHLD,
@@ -312,7 +313,7 @@ class Supervisor:
 
     # Before and after this supervisor.
 
-    def _take_over(self, left: Heritage) -> None:
+    def _take_over(self, left: Snapshot) -> None:
         """Go on in the place of another."""
         succession, core = self._succession, self._core
         self._rebuild(left)
@@ -334,7 +335,7 @@ class Supervisor:
         if self._ledger is not None:
             self._ledger.note_begun()
 
-    def _rebuild(self, left: Heritage) -> None:
+    def _rebuild(self, left: Snapshot) -> None:
         succession = self._succession
         assert succession.books is not None
         takeover = Takeover(succession, left, succession.books, self._parts, self._reaper, self._enforcer)

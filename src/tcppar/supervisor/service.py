@@ -12,18 +12,18 @@ from tcppar.policy.life import EndedBy, State
 from tcppar.policy.strikes import Backoff
 from tcppar.records import Busy, Ended, Failed, Taken
 from tcppar.settings import WhenFull
-from tcppar.supervisor.acceptor import Acceptor, Phase
 from tcppar.supervisor.connection import Connection
+from tcppar.supervisor.connections.enforcer import Enforcer
+from tcppar.supervisor.connections.idleness import IdleWatch
+from tcppar.supervisor.connections.lingering import Lingering
+from tcppar.supervisor.connections.remaining import remaining_of
+from tcppar.supervisor.connections.table import Table
 from tcppar.supervisor.core import SHORTAGE_FIRST_DELAY, SHORTAGE_LONGEST_DELAY, Core
-from tcppar.supervisor.enforcer import Enforcer
-from tcppar.supervisor.heritage import ServiceRecord
-from tcppar.supervisor.idleness import IdleWatch
-from tcppar.supervisor.lingering import Lingering
-from tcppar.supervisor.pool import Pool
-from tcppar.supervisor.remaining import remaining_of
-from tcppar.supervisor.table import Table
-from tcppar.supervisor.taker import Taker
-from tcppar.supervisor.waiting_clients import WaitingClients
+from tcppar.supervisor.dispatch.pool import Pool
+from tcppar.supervisor.dispatch.taker import Taker
+from tcppar.supervisor.intake.acceptor import Acceptor, Phase
+from tcppar.supervisor.intake.waiting_clients import WaitingClients
+from tcppar.supervisor.snapshot import ServiceRecord
 
 # Clients accepted but not yet with a child. The kernel's queue holds any number of others at no cost, and survives us.
 MOST_IN_HAND = 32

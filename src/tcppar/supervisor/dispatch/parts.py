@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from tcppar.supervisor.child_logs import ChildLogs
+from tcppar.supervisor.connections.table import Table
 from tcppar.supervisor.core import Core
-from tcppar.supervisor.table import Table
+from tcppar.supervisor.dispatch.child_logs import ChildLogs
 
 
 @dataclass(frozen=True, slots=True)

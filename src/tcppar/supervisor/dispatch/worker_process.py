@@ -8,10 +8,10 @@ from typing import Protocol
 from tcppar.net import channel as channels
 from tcppar.records import Deliver, Hire
 from tcppar.supervisor.connection import Connection
-from tcppar.supervisor.heritage import WorkerRecord
-from tcppar.supervisor.parts import Parts
-from tcppar.supervisor.spawner_process import SpawnerProcess
-from tcppar.supervisor.taker import Taker, TakerOwner, TakerState
+from tcppar.supervisor.dispatch.parts import Parts
+from tcppar.supervisor.dispatch.spawner_process import SpawnerProcess
+from tcppar.supervisor.dispatch.taker import Taker, TakerOwner, TakerState
+from tcppar.supervisor.snapshot import WorkerRecord
 
 
 class WorkerOwner(TakerOwner, Protocol):

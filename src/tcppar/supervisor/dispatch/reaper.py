@@ -13,13 +13,13 @@ from tcppar.net import processes, tcp_info
 from tcppar.policy import outcome
 from tcppar.policy.life import State
 from tcppar.records import ChildPlan, Ended, Report, Taken
-from tcppar.supervisor import control_folder
 from tcppar.supervisor.connection import Connection
+from tcppar.supervisor.connections.table import Table
 from tcppar.supervisor.core import Core
-from tcppar.supervisor.heritage import PoolRecord
-from tcppar.supervisor.spawner_process import SpawnerProcess
-from tcppar.supervisor.table import Table
-from tcppar.supervisor.taker import Taker
+from tcppar.supervisor.dispatch import control_folder
+from tcppar.supervisor.dispatch.spawner_process import SpawnerProcess
+from tcppar.supervisor.dispatch.taker import Taker
+from tcppar.supervisor.snapshot import PoolRecord
 
 # Where orphans do not become our children, nobody tells of their end: they are looked at this often.
 _ORPHAN_PERIOD = 1.0

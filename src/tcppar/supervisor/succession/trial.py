@@ -16,8 +16,9 @@ from tcppar.net import channel as channels
 from tcppar.net.channel import Channel, ChannelClosed
 from tcppar.policy import outcome
 from tcppar.records import ChildPlan, Refused, Report
-from tcppar.supervisor import control_folder, spawner_process
-from tcppar.supervisor.early_end import early_end
+from tcppar.supervisor.dispatch import control_folder, spawner_process
+from tcppar.supervisor.dispatch.early_end import early_end
+
 
 _PATIENCE = 30.0
 

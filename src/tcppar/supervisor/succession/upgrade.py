@@ -16,8 +16,8 @@ from tcppar.events import UpgradeFailed
 from tcppar.net import calls, descriptor_limit, platform
 from tcppar.policy import outcome
 from tcppar.supervisor.core import Core
-from tcppar.supervisor.ledger import Ledger
-from tcppar.supervisor.reaper import Reaper
+from tcppar.supervisor.dispatch.reaper import Reaper
+from tcppar.supervisor.succession.ledger import Ledger
 
 TRIAL = "TCPPAR_TRIAL"
 """The variable that makes a `tcppar serve` a trial: it holds the descriptor of a copy of the books."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from tcppar.net import processes
 from tcppar.supervisor.core import Core
-from tcppar.supervisor.taker import Taker
+from tcppar.supervisor.dispatch.taker import Taker
 
 _PERIOD = 0.25
 

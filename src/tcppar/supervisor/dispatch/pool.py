@@ -17,16 +17,16 @@ from tcppar.policy import growth
 from tcppar.policy.outcome import is_end
 from tcppar.policy.strikes import Backoff
 from tcppar.records import Busy, ChildPlan, Ended, Failed, Ready, Refused, Report, StderrMode, Taken
-from tcppar.supervisor import control_folder
-from tcppar.supervisor.answers import AnswerWatch, Debt
 from tcppar.supervisor.connection import Connection
 from tcppar.supervisor.core import Core
-from tcppar.supervisor.early_end import early_end
-from tcppar.supervisor.heritage import PoolRecord, WorkerRecord
-from tcppar.supervisor.parts import Parts
-from tcppar.supervisor.reaper import Reaper
-from tcppar.supervisor.spawner_process import MOST_OFFERS, SpawnerProcess
-from tcppar.supervisor.taker import Misconduct, Taker, TakerState
+from tcppar.supervisor.dispatch import control_folder
+from tcppar.supervisor.dispatch.answers import AnswerWatch, Debt
+from tcppar.supervisor.dispatch.early_end import early_end
+from tcppar.supervisor.dispatch.parts import Parts
+from tcppar.supervisor.dispatch.reaper import Reaper
+from tcppar.supervisor.dispatch.spawner_process import MOST_OFFERS, SpawnerProcess
+from tcppar.supervisor.dispatch.taker import Misconduct, Taker, TakerState
+from tcppar.supervisor.snapshot import PoolRecord, WorkerRecord
 
 _RESTART_FIRST_DELAY = 0.05
 _RESTART_LONGEST_DELAY = 5.0

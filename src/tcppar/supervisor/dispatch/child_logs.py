@@ -11,10 +11,10 @@ log is not read as fast as it is written. Who writes more than that waits, as fo
 from tcppar.events import ChildOutput, Fault
 from tcppar.net import calls
 from tcppar.policy.timers import Timer
-from tcppar.supervisor.child_log import ChildLog, Turn, Writer
 from tcppar.supervisor.connection import Connection
 from tcppar.supervisor.core import Core
-from tcppar.supervisor.heritage import PipeRecord
+from tcppar.supervisor.dispatch.child_log import ChildLog, Turn, Writer
+from tcppar.supervisor.snapshot import PipeRecord
 
 # How long a new log is not watched: nearly every short conversation is over by then.
 _NEW = 0.01

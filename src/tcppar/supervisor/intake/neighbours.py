@@ -6,7 +6,7 @@ from functools import partial
 
 from tcppar.net.listener import Listener
 from tcppar.net.opening import ListenerOptions
-from tcppar.supervisor.acceptor import Acceptor, Phase
+from tcppar.supervisor.intake.acceptor import Acceptor, Phase
 
 
 @dataclass(frozen=True, slots=True)

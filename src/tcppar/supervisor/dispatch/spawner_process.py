@@ -13,10 +13,10 @@ from tcppar.net import channel as channels
 from tcppar.net import descriptor_limit
 from tcppar.net.platform import Features
 from tcppar.records import ChildPlan, Deliver, HandlerMode
-from tcppar.supervisor import interpreter
 from tcppar.supervisor.connection import Connection
-from tcppar.supervisor.parts import Parts
-from tcppar.supervisor.taker import Taker, TakerOwner
+from tcppar.supervisor.dispatch import interpreter
+from tcppar.supervisor.dispatch.parts import Parts
+from tcppar.supervisor.dispatch.taker import Taker, TakerOwner
 
 # Offers that a spawner may have in hand: enough that it never waits for the supervisor, few enough that another,
 # idle spawner does not wait for this one.

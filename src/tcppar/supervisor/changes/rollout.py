@@ -19,14 +19,14 @@ from tcppar.net.places import Place, Taken
 from tcppar.policy import faults
 from tcppar.policy.timers import Timer
 from tcppar.records import HandlerMode, Refused
-from tcppar.supervisor.acceptor import Acceptor, Phase
-from tcppar.supervisor.enforcer import Enforcer
-from tcppar.supervisor.neighbours import Newcomer
-from tcppar.supervisor.parts import Parts
-from tcppar.supervisor.pool import Pool
-from tcppar.supervisor.reaper import Reaper
+from tcppar.supervisor.connections.enforcer import Enforcer
+from tcppar.supervisor.dispatch.parts import Parts
+from tcppar.supervisor.dispatch.pool import Pool
+from tcppar.supervisor.dispatch.reaper import Reaper
+from tcppar.supervisor.dispatch.worker_pool import WorkerPool
+from tcppar.supervisor.intake.acceptor import Acceptor, Phase
+from tcppar.supervisor.intake.neighbours import Newcomer
 from tcppar.supervisor.service import Service
-from tcppar.supervisor.worker_pool import WorkerPool
 
 # A spawner that is not ready after this long never will be (it takes some hundredths of a second).
 _PATIENCE = 30.0

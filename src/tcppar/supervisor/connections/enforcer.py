@@ -21,9 +21,9 @@ from tcppar.net.processes import Process
 from tcppar.policy.life import State
 from tcppar.records import Ended
 from tcppar.supervisor.connection import Connection
+from tcppar.supervisor.connections.search import Family, Search
+from tcppar.supervisor.connections.table import Table
 from tcppar.supervisor.core import Core
-from tcppar.supervisor.search import Family, Search
-from tcppar.supervisor.table import Table
 
 # A look at a process takes some 10 microseconds; with thousands of them, clients must not wait for it.
 _LOOKS_AT_ONCE = 128

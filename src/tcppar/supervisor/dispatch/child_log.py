@@ -15,7 +15,7 @@ from tcppar.events import ChildOutput
 from tcppar.net import calls
 from tcppar.net.platform import socket_of, unread
 from tcppar.supervisor.connection import Connection
-from tcppar.supervisor.heritage import PipeRecord, inode_of
+from tcppar.supervisor.snapshot import PipeRecord, inode_of
 
 # What is read and told in one turn: little, for in a slow log each writer has its turn before one has the next.
 _PIECE = 4096

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from itertools import islice
 
+from tcppar.supervisor.connections.table import Table
 from tcppar.supervisor.core import Core
-from tcppar.supervisor.ledger import Ledger
 from tcppar.supervisor.service import Service
-from tcppar.supervisor.table import Table
+from tcppar.supervisor.succession.ledger import Ledger
 
 # So many connections does a trial get to see.
 _SAMPLE = 100

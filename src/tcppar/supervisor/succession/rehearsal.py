@@ -13,18 +13,18 @@ from itertools import count
 import msgspec
 
 from tcppar.net.address import Address
-from tcppar.supervisor.heritage import (
-    Heritage,
+from tcppar.supervisor.snapshot import (
     ListenerRecord,
     OpenSocket,
     PoolRecord,
     ServiceRecord,
+    Snapshot,
     TakerRecord,
     WorkerRecord,
     inode_of,
     open_socket,
 )
-from tcppar.supervisor.ledger import Entry, Ledger
+from tcppar.supervisor.succession.ledger import Entry, Ledger
 
 # PID_MAX_LIMIT (proc_sys_kernel(5), pid_max): no process has a number beyond.
 _FIRST_NUMBER_OF_NOBODY = (1 << 22) + 1
@@ -70,7 +70,7 @@ class Stage:
 
     # Records.
 
-    def heritage(self, left: Heritage) -> Heritage:
+    def snapshot(self, left: Snapshot) -> Snapshot:
         """The same with stand-ins."""
         return msgspec.structs.replace(
             left,

@@ -1,7 +1,7 @@
 """The books, in memory that outlives the supervisor: what the next one must know to go on in its place.
 
 A file in memory (memfd_create(2); elsewhere one without a name) holds a header, the structure (services, listeners,
-spawners; see heritage.py) and a slot for each open connection. A process can be killed between any two instructions,
+spawners; see snapshot.py) and a slot for each open connection. A process can be killed between any two instructions,
 and whoever comes next reads what is there. So nothing is written over that is in force: the structure has two places,
 and the header says which one holds; a slot is filled before its first byte says so; and what goes with a state is
 written before the state.
@@ -24,7 +24,7 @@ from tcppar.policy.life import EndedBy, State
 from tcppar.records import Endpoints, PeerCredentials
 from tcppar.supervisor.books import Counters
 from tcppar.supervisor.connection import Connection
-from tcppar.supervisor.cover import BEGAN_AT, CURRENT_AT, PATIENCE, PATIENCE_AT
+from tcppar.supervisor.succession.cover import BEGAN_AT, CURRENT_AT, PATIENCE, PATIENCE_AT
 
 _MAGIC = b"tcppar-1"
 _CURRENT = struct.Struct("<B")

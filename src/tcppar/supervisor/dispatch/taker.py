@@ -16,10 +16,10 @@ from tcppar.net.processes import Process
 from tcppar.policy import faults
 from tcppar.policy.faults import Remedy
 from tcppar.records import Busy, Ended, Failed, Offer, Order, Ready, Refused, Report, Retire, Taken
-from tcppar.supervisor.child_log import ChildLog
 from tcppar.supervisor.connection import Connection
-from tcppar.supervisor.heritage import Outbox, TakerRecord, inode_of, open_socket
-from tcppar.supervisor.parts import Parts
+from tcppar.supervisor.dispatch.child_log import ChildLog
+from tcppar.supervisor.dispatch.parts import Parts
+from tcppar.supervisor.snapshot import Outbox, TakerRecord, inode_of, open_socket
 
 
 class TakerState(Enum):

@@ -15,7 +15,7 @@ from typing import Protocol
 from tcppar.net import processes
 from tcppar.supervisor.connection import Connection, Log
 from tcppar.supervisor.core import Core
-from tcppar.supervisor.heritage import inode_of
+from tcppar.supervisor.snapshot import inode_of
 
 # It is looked again when so much more of the time has passed that was waited, and no more often and no more seldom.
 _SHARE_OF_TIME = 1 / 4

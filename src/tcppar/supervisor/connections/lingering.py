@@ -11,9 +11,9 @@ import socket
 from collections.abc import Callable, Iterator
 
 from tcppar.net import calls
+from tcppar.supervisor.connections.remaining import Remaining, Searcher
 from tcppar.supervisor.core import Core
-from tcppar.supervisor.heritage import LingeringRecord, inode_of
-from tcppar.supervisor.remaining import Remaining, Searcher
+from tcppar.supervisor.snapshot import LingeringRecord, inode_of
 
 _waste = bytearray(65536)
 

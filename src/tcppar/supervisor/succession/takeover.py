@@ -1,7 +1,7 @@
 """Going on where a supervisor before this one has stopped: it was replaced by an upgrade, or it died.
 
 Everything that matters is still there: listeners, channels and connections, by their descriptors; spawners and
-children, which have noticed nothing; and the books (ledger.py, heritage.py). What is made anew is this process's own:
+children, which have noticed nothing; and the books (ledger.py, snapshot.py). What is made anew is this process's own:
 objects, timers, what it waits with.
 """
 
@@ -21,19 +21,19 @@ from tcppar.net.listener import Accepted
 from tcppar.net.platform import socket_of
 from tcppar.policy.life import EndedBy, State
 from tcppar.records import Ended, Endpoints, HandlerMode
-from tcppar.supervisor import heritage
-from tcppar.supervisor.acceptor import Acceptor
+from tcppar.supervisor import snapshot
 from tcppar.supervisor.connection import Connection, Holder
-from tcppar.supervisor.enforcer import Enforcer
-from tcppar.supervisor.heritage import Heritage, PoolRecord, ServiceRecord
-from tcppar.supervisor.ledger import Entry, Ledger, Mark
-from tcppar.supervisor.parts import Parts
-from tcppar.supervisor.pool import Pool
-from tcppar.supervisor.reaper import Reaper
+from tcppar.supervisor.connections.enforcer import Enforcer
+from tcppar.supervisor.dispatch.parts import Parts
+from tcppar.supervisor.dispatch.pool import Pool
+from tcppar.supervisor.dispatch.reaper import Reaper
+from tcppar.supervisor.dispatch.taker import Taker
+from tcppar.supervisor.dispatch.worker_pool import WorkerPool
+from tcppar.supervisor.dispatch.worker_process import WorkerProcess
+from tcppar.supervisor.intake.acceptor import Acceptor
 from tcppar.supervisor.service import Service
-from tcppar.supervisor.taker import Taker
-from tcppar.supervisor.worker_pool import WorkerPool
-from tcppar.supervisor.worker_process import WorkerProcess
+from tcppar.supervisor.snapshot import PoolRecord, ServiceRecord, Snapshot
+from tcppar.supervisor.succession.ledger import Entry, Ledger, Mark
 
 _STATES = {
     Mark.WAITING: State.WAITING,
@@ -60,9 +60,9 @@ def describe(
     in_force = {id(service.pool): service.pool for service in (*serving, *leaving) if service.pool is not None}
     pools = [pool.describe(in_force=True) for pool in in_force.values()]
     pools += [pool.describe(in_force=False) for pool in reaper.pools if id(pool) not in in_force]
-    return heritage.encoded(
-        Heritage(
-            version=heritage.VERSION,
+    return snapshot.encoded(
+        Snapshot(
+            version=snapshot.VERSION,
             written_by=tcppar.__version__,
             id_prefix=parts.core.id_prefix,
             stopping=stopping,
@@ -103,7 +103,7 @@ class Succession:
     replace: Callable[[Ledger, int], object]
     replace_alone: Callable[[Ledger, int], object]
     books: Ledger | None = None
-    left: Heritage | None = None
+    left: Snapshot | None = None
     former: str = ""
     upgraded: bool = False
     keeper: int | None = None
@@ -122,7 +122,7 @@ class Takeover:
     def __init__(
         self,
         succession: Succession,
-        left: Heritage,
+        left: Snapshot,
         books: Ledger,
         parts: Parts,
         reaper: Reaper,
@@ -213,7 +213,7 @@ class Takeover:
         # Of two services of one name, one was removed before the other came; each has its own pool in force.
         owner = next((service for service in owners if service.pool is None), owners[0])
         # Before anything is made of the record: what the pool closes on the way is then another's, or nobody's.
-        self._unclaimed.difference_update(heritage.descriptors_of(record))
+        self._unclaimed.difference_update(snapshot.descriptors_of(record))
         settings = record.config.settings
         kind = WorkerPool if settings.handler and settings.mode is HandlerMode.POOL else Pool
         pool = kind(owner, record.config, self._parts, self._reaper, record)

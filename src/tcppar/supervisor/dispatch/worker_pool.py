@@ -10,15 +10,15 @@ from tcppar.net import channel as channels
 from tcppar.policy import outcome, staffing
 from tcppar.policy.outcome import is_end
 from tcppar.records import Busy, Ended, Failed, Leaving, Ready, Report, Taken
-from tcppar.supervisor.answers import Debt
 from tcppar.supervisor.connection import Connection
-from tcppar.supervisor.heritage import PoolRecord, WorkerRecord
-from tcppar.supervisor.parts import Parts
-from tcppar.supervisor.pool import Pool, PoolOwner, expect
-from tcppar.supervisor.reaper import Reaper
-from tcppar.supervisor.spawner_process import SpawnerProcess
-from tcppar.supervisor.taker import Taker, TakerState
-from tcppar.supervisor.worker_process import WorkerProcess
+from tcppar.supervisor.dispatch.answers import Debt
+from tcppar.supervisor.dispatch.parts import Parts
+from tcppar.supervisor.dispatch.pool import Pool, PoolOwner, expect
+from tcppar.supervisor.dispatch.reaper import Reaper
+from tcppar.supervisor.dispatch.spawner_process import SpawnerProcess
+from tcppar.supervisor.dispatch.taker import Taker, TakerState
+from tcppar.supervisor.dispatch.worker_process import WorkerProcess
+from tcppar.supervisor.snapshot import PoolRecord, WorkerRecord
 
 _READY = TakerState.READY
 

@@ -16,7 +16,6 @@ from tcppar import config
 from tcppar.config import Config, ServiceConfig
 from tcppar.conversion import from_text
 from tcppar.errors import SystemRefused
-from tcppar.supervisor.ledger import Ledger
 
 VERSION = 1
 
@@ -195,7 +194,7 @@ def descriptors_of(pool: PoolRecord) -> Iterator[int]:
             yield from passed
 
 
-class Heritage(Struct, frozen=True):
+class Snapshot(Struct, frozen=True):
     """All of it.
 
     Attributes:
@@ -226,24 +225,23 @@ class _Versioned(Struct):
     written_by: str
 
 
-def encoded(heritage: Heritage) -> bytes:
-    """As the ledger keeps it."""
-    return config.encoded(heritage)
+def encoded(snapshot: Snapshot) -> bytes:
+    """As the books keep it."""
+    return config.encoded(snapshot)
 
 
-def left_in(ledger: Ledger) -> Heritage | None:
-    """What a supervisor left in a ledger; None if none has served yet.
+def decoded(structure: bytes | None) -> Snapshot | None:
+    """What a supervisor left in its books; None if none has served yet.
 
     Raises:
         SystemRefused: it was written by a version that cannot be gone on from.
     """
-    structure = ledger.structure()
     if structure is None:
         return None
     try:
         known = msgspec.msgpack.decode(structure, type=_Versioned)
         if known.version == VERSION:
-            return msgspec.msgpack.decode(structure, type=Heritage, dec_hook=from_text)
+            return msgspec.msgpack.decode(structure, type=Snapshot, dec_hook=from_text)
     except msgspec.MsgspecError as error:
         raise SystemRefused(f"cannot read the state of the running server: {error}") from None
     raise SystemRefused(

@@ -12,9 +12,9 @@ from tcppar.net.opening import ListenerOptions
 from tcppar.policy import faults
 from tcppar.policy.faults import Remedy
 from tcppar.policy.strikes import Backoff, Strikes, Verdict
-from tcppar.supervisor import file_watch
 from tcppar.supervisor.core import Core
-from tcppar.supervisor.heritage import ListenerRecord, inode_of
+from tcppar.supervisor.intake import file_watch
+from tcppar.supervisor.snapshot import ListenerRecord, inode_of
 
 # After new clients are led elsewhere, handshakes may be under way whose last packet is yet to come: this is how long
 # the listener stays to receive them. It covers the round trip of nearly every client (RFC 6298 expects less than 1 s).

@@ -1,0 +1,1 @@
+"""What changes while the server serves: a start, a reload, a stop, and who asks for them."""

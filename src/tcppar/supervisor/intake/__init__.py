@@ -1,0 +1,1 @@
+"""How clients come in: listeners, and who accepts from them."""
