@@ -414,8 +414,8 @@ def spoilt(folder: Path, instead: str, *arguments: str) -> Iterator[Server]:
     """A server that was upgraded to a version whose supervisors do something else than to take over."""
     path = os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
     with kept("127.0.0.1:0", *arguments, *SAYS_PID, environment={"PYTHONPATH": path}, cwd=Path("/")) as server:
-        place = '        """Go on in the place of another."""\n'
-        install(folder, "supervisor/loop.py", place, f"{place}        {instead}\n")
+        place = "        succession, core, running = self._succession, self._core, self._running\n"
+        install(folder, "supervisor/succession/continuity.py", place, f"{place}        {instead}\n")
         server.signal(signal.SIGUSR2)
         wait_until(lambda: "+" in Path(f"/proc/{server.pid}/comm").read_text())
         yield server

@@ -276,15 +276,15 @@ class Stage:
 
     def close(self) -> None:
         """Close all that is open."""
-        if self._supervisor._rollout is not None:
-            self._supervisor._rollout.give_up("the end")
-        for service in self._supervisor._services.values():
+        if self._supervisor.reloading.rollout is not None:
+            self._supervisor.reloading.rollout.give_up("the end")
+        for service in self._supervisor.running.services.values():
             for acceptor in list(service.acceptors):
                 acceptor.abandon()
         for source in self._waiter.ever_watched:
             if isinstance(source, Taker):
                 source.lose_channel()
-        for connection in self._supervisor._table.all_open():
+        for connection in self._supervisor.running.table.all_open():
             connection.close_copy()
         for open_one in (*self._clients, *(hostile.end for hostile in self.hostiles)):
             open_one.close()

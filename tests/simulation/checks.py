@@ -73,10 +73,10 @@ class Checks:
             self._listeners_are_few()
 
     def _entries(self) -> list[Entry]:
-        return self._world.life.supervisor._table.all_open()
+        return self._world.life.supervisor.running.table.all_open()
 
     def _records(self) -> list[EndRecord]:
-        log = self._world.life.supervisor._core.log
+        log = self._world.life.supervisor.core.log
         assert isinstance(log, SimulatedLog)
         return [event for event in log.told if isinstance(event, ConnectionEnded | ConnectionRefused)]
 
@@ -125,7 +125,7 @@ class Checks:
         return self._world.profile.keep and record.signal == Signals.SIGKILL.name and record.ended_by is None
 
     def _counters_balance(self) -> None:
-        counters = self._world.life.supervisor._core.counters
+        counters = self._world.life.supervisor.core.counters
         open_now = len(self._entries())
         assert counters.accepted == counters.ended + counters.refused + open_now, f"{counters}, {open_now} open"
         known = [client for client in self._world.network.clients if client.fate in _IN_THE_SERVER]
@@ -136,7 +136,7 @@ class Checks:
 
     def _services_agree_with_the_table(self) -> None:
         supervisor = self._world.life.supervisor
-        for service in (*supervisor._services.values(), *supervisor._leaving):
+        for service in (*supervisor.running.services.values(), *supervisor.running.leaving):
             entries = [entry for entry in self._entries() if entry.service is service]
             waiting = {entry.number for entry in entries if entry.state is State.WAITING}
             in_hand = [entry for entry in entries if entry.state in (State.WAITING, State.OFFERED)]
@@ -172,13 +172,13 @@ class Checks:
                 assert isinstance(file, Connection)
                 assert file.client.port == entry.endpoints.remote_port, "the descriptor is another's"
         supervisor = self._world.life.supervisor
-        services = (*supervisor._services.values(), *supervisor._leaving)
+        services = (*supervisor.running.services.values(), *supervisor.running.leaving)
         copies = {entry.descriptor for entry in self._entries()}
         copies |= {tail.fileno() for service in services for tail in service._lingering._tails}
         listeners = {acceptor.fileno() for service in services for acceptor in service.acceptors}
         self._in_force |= {process.table[listener] for listener in listeners if listener in process.table}
-        if supervisor._rollout is not None:
-            listeners |= {one.fileno() for opened in supervisor._rollout._listeners.values() for one in opened}
+        if supervisor.reloading.rollout is not None:
+            listeners |= {one.fileno() for opened in supervisor.reloading.rollout._listeners.values() for one in opened}
         for descriptor, file in process.table.items():
             if isinstance(file, Connection):
                 assert descriptor in copies, f"a copy of {file.client} is left open"
@@ -200,7 +200,7 @@ class Checks:
     def nobody_waits_for_nothing(self) -> None:
         """When nothing has failed for long: nobody is queued, or accepted and not served, for whom there is room."""
         supervisor = self._world.life.supervisor
-        for service in (*supervisor._services.values(), *supervisor._leaving):
+        for service in (*supervisor.running.services.values(), *supervisor.running.leaving):
             in_hand = [
                 entry for entry in self._entries() if entry.service is service and entry.state is not State.TAKEN
             ]

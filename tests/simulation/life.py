@@ -89,7 +89,7 @@ class SupervisorProcess(Process):
             if self.waiter.step(self.supervisor.run):
                 self.kernel.exit(self, 0)
         except Killed:
-            log = self.supervisor._core.log
+            log = self.supervisor.core.log
             assert isinstance(log, SimulatedLog)
             self.in_doubt = log.in_doubt
         except _Replaced as replaced:

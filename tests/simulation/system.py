@@ -19,11 +19,11 @@ from tcppar.net import listener as listeners
 from tcppar.records import Endpoints
 from tcppar.spawner import loop as spawner_loop
 from tcppar.supervisor import core, loop, snapshot
-from tcppar.supervisor.changes import rollout
+from tcppar.supervisor.changes import reloading, rollout
 from tcppar.supervisor.connections import enforcer, lingering, search
 from tcppar.supervisor.dispatch import child_log, child_logs, pool, reaper, spawner_process, taker
 from tcppar.supervisor.intake import waiting_clients
-from tcppar.supervisor.succession import takeover, upgrade
+from tcppar.supervisor.succession import continuity, takeover, upgrade
 from tests.simulation.channel import End, Pipe, PipeWriter, SimulatedChannel, pair, pipe
 from tests.simulation.kernel import Kernel, OpenFile
 from tests.simulation.network import Connection, ListeningSocket, Network, SimulatedListener, open_listeners
@@ -32,10 +32,11 @@ from tests.simulation.processes import Trial, start_spawner
 _NO_USAGE = SimpleNamespace(ru_utime=0.0, ru_stime=0.0, ru_maxrss=0)
 _USES_OS = (
     child_log,
+    continuity,
     core,
     enforcer,
     snapshot,
-    loop,
+    reloading,
     pool,
     reaper,
     spawner_loop,
@@ -220,7 +221,7 @@ def installed(kernel: Kernel, network: Network) -> Iterator[None]:
         put(processes, "tracer_of", lambda pid: 0)
         put(processes, "sockets_of", partial(_sockets, kernel))
         put(search, "inode_of_connection", partial(_inode_of, network))
-        put(loop, "platform", SimpleNamespace(hear_of_parents_end=lambda: None))
+        put(continuity, "platform", SimpleNamespace(hear_of_parents_end=lambda: None))
         put(upgrade, "show_answers", lambda answers, refused: None)
         put(waiting_clients, "tcp_info", SimpleNamespace(clients_waiting=partial(_clients_waiting, kernel)))
         put(reaper, "tcp_info", SimpleNamespace(was_used=partial(_was_used, kernel)))
