@@ -22,8 +22,8 @@ from tcppar.supervisor.core import Core, EventLog
 from tcppar.supervisor.loop import CAUGHT, Supervisor
 from tcppar.supervisor.succession import upgrade
 from tcppar.supervisor.succession.ledger import Ledger
+from tcppar.supervisor.succession.place import Succession
 from tcppar.supervisor.succession.rehearsal import RehearsedLedger, Silence, Stage
-from tcppar.supervisor.succession.takeover import Succession
 from tcppar.supervisor.succession.upgrade import Left
 
 _TOLERATED_WAIT_STRIKES = 3

@@ -30,7 +30,7 @@ from tcppar.supervisor.core import Core
 from tcppar.supervisor.dispatch import spawner_process
 from tcppar.supervisor.dispatch.taker import Taker
 from tcppar.supervisor.succession.ledger import Ledger, new_books
-from tcppar.supervisor.succession.takeover import Succession
+from tcppar.supervisor.succession.place import Succession
 from tests.fuzz.reports import framed, mangled, report
 from tests.fuzz.tape import Tape, lowest_free
 from tests.simulation.life import SteppedSupervisor

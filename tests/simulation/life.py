@@ -14,7 +14,7 @@ from tcppar.supervisor.core import Core
 from tcppar.supervisor.dispatch.reaper import EXIT_NEWS
 from tcppar.supervisor.loop import Supervisor
 from tcppar.supervisor.succession.ledger import Ledger
-from tcppar.supervisor.succession.takeover import Succession
+from tcppar.supervisor.succession.place import Succession
 from tests.simulation.books import SimulatedLedger, SimulatedLog
 from tests.simulation.channel import Pipe
 from tests.simulation.kernel import Kernel, Killed, OpenFile, Process

@@ -21,7 +21,7 @@ from tcppar.spawner import loop as spawner_loop
 from tcppar.supervisor import core, loop, snapshot
 from tcppar.supervisor.changes import reloading, rollout
 from tcppar.supervisor.connections import enforcer, lingering, search
-from tcppar.supervisor.dispatch import child_log, child_logs, pool, reaper, spawner_process, taker
+from tcppar.supervisor.dispatch import child_log, child_logs, outbox, pool, reaper, spawner_process, taker
 from tcppar.supervisor.intake import waiting_clients
 from tcppar.supervisor.succession import continuity, takeover, upgrade
 from tests.simulation.channel import End, Pipe, PipeWriter, SimulatedChannel, pair, pipe
@@ -37,6 +37,7 @@ _USES_OS = (
     enforcer,
     snapshot,
     reloading,
+    outbox,
     pool,
     reaper,
     spawner_loop,

@@ -16,7 +16,7 @@ from tcppar.supervisor.changes.stopping import LAST_SECONDS, Stop
 from tcppar.supervisor.core import Core
 from tcppar.supervisor.running import Phase, Running
 from tcppar.supervisor.succession.continuity import Continuity
-from tcppar.supervisor.succession.takeover import Succession
+from tcppar.supervisor.succession.place import Succession
 
 CAUGHT = (
     Signals.SIGCHLD,

@@ -1,24 +1,23 @@
 """One service: its acceptors, its spawners, and the connections on their way from the ones to the others."""
 
-from collections import deque
-
 from tcppar.config import ServiceConfig, listener_options
 from tcppar.net.listener import Accepted
 from tcppar.net.opening import ListenerOptions
-from tcppar.policy import admission, faults
+from tcppar.policy import admission
 from tcppar.policy.admission import Verdict
 from tcppar.policy.idleness import Limits
 from tcppar.policy.life import EndedBy, State
-from tcppar.policy.strikes import Backoff
 from tcppar.records import Busy, Ended, Failed, Taken
 from tcppar.settings import WhenFull
 from tcppar.supervisor.connection import Connection
 from tcppar.supervisor.connections.enforcer import Enforcer
 from tcppar.supervisor.connections.idleness import IdleWatch
+from tcppar.supervisor.connections.lifetimes import Lifetimes
 from tcppar.supervisor.connections.lingering import Lingering
 from tcppar.supervisor.connections.remaining import remaining_of
 from tcppar.supervisor.connections.table import Table
-from tcppar.supervisor.core import SHORTAGE_FIRST_DELAY, SHORTAGE_LONGEST_DELAY, Core
+from tcppar.supervisor.core import Core
+from tcppar.supervisor.dispatch.handover import Handover
 from tcppar.supervisor.dispatch.pool import Pool
 from tcppar.supervisor.dispatch.taker import Taker
 from tcppar.supervisor.intake.acceptor import Acceptor, Phase
@@ -45,14 +44,10 @@ class Service:
         self._table = table
         self._enforcer = enforcer
         self._config = config
-        self._pool: Pool | None = None
         self._in_hand = 0
-        self._waiting: deque[Connection] = deque()
-        self._hand_over_paused = False
-        self._waiting_is_watched = False
-        self._last_shortage = "no spawner could take it"
-        self._shortage = Backoff(SHORTAGE_FIRST_DELAY, SHORTAGE_LONGEST_DELAY)
-        self._aging: dict[int, Connection] = {}
+        self._handover = Handover(self, core, table, config.settings.hand_over_timeout)
+        self._waiting = self._handover.waiting
+        self._lifetimes = Lifetimes(core, self.end_by)
         self._idle_watch = IdleWatch(self.name, core, self.end_by)
         self._lingering = Lingering(core, enforcer)
         self._waiting_clients = WaitingClients(self, core)
@@ -63,7 +58,6 @@ class Service:
         """Something has changed for an acceptor: whether it is to look at its listener has to be decided anew."""
         # Settings at hand: they are asked for several times a connection.
         self._room = config.settings.max_connections
-        self._lifetime = config.settings.max_lifetime
         self._tells_starts = config.settings.log_starts
 
     # What it is made of, which a reload changes.
@@ -76,21 +70,21 @@ class Service:
     @property
     def pool(self) -> Pool | None:
         """The spawners in use."""
-        return self._pool
+        return self._handover.pool
 
     def put_in_force(self, config: ServiceConfig, pool: Pool) -> None:
         """Go on with other settings. The old spawners keep their children; whoever waits goes to the new ones."""
-        former, self._pool, self._config = self._pool, pool, config
+        former, self._handover.pool, self._config = self._handover.pool, pool, config
         self._core.structure_changed()
         pool.take_settings(config)
         self._room = config.settings.max_connections
-        self._lifetime = config.settings.max_lifetime
+        self._handover.patience = config.settings.hand_over_timeout
         self._tells_starts = config.settings.log_starts
         if former is not None and former is not pool:
             former.retire()
         for acceptor in self.acceptors:
             acceptor.tolerate(config.settings.strikes)
-        self._watch_lifetimes()
+        self._lifetimes.take_limit(config.settings.max_lifetime)
         self.linger = config.settings.linger
         limits = Limits(config.settings.idle_timeout, config.settings.end_when_client_gone)
         taken = (connection for connection in self._table.of_service(self) if connection.state is State.TAKEN)
@@ -108,9 +102,8 @@ class Service:
         """Take a connection of a supervisor before this one. They come in the order of their numbers."""
         self.active += 1
         if connection.state is State.TAKEN:
-            if self._lifetime is not None:
-                self._aging[connection.number] = connection
-                self._watch_lifetimes()
+            if self._lifetimes.on:
+                self._lifetimes.begin(connection)
             if self._idle_watch.on:
                 self._idle_watch.begin(connection)
             if connection.ended_by is not None:
@@ -140,7 +133,7 @@ class Service:
     @property
     def held_back(self) -> int:
         """How many clients were accepted though there is no room, and wait for the end of another's connection."""
-        return len(self._waiting) if self._full else 0
+        return len(self._waiting) if self.is_full else 0
 
     @property
     def listeners(self) -> list[int]:
@@ -164,7 +157,7 @@ class Service:
         self.active += 1
         self._in_hand += 1
         if refused:
-            self._refuse(connection, EndedBy.FULL, f"{self._config.settings.max_connections} connections are open")
+            self.refuse(connection, EndedBy.FULL, f"{self._config.settings.max_connections} connections are open")
         else:
             self._waiting.append(connection)
 
@@ -185,12 +178,7 @@ class Service:
         In this order, for a listener that is being emptied is accepted from here, and there need not be another pass.
         """
         self._look_or_not()
-        if self._waiting and not self._hand_over_paused:
-            self._hand_over()
-        pool = self._pool
-        if pool is not None and pool.may_be_small:
-            waiting = 0 if self._hand_over_paused or self._full else len(self._waiting)
-            pool.grow(waiting, self._waiting[0].accepted_at if waiting else 0.0)
+        self._handover.tend()
 
     def _look_or_not(self) -> None:
         wanted = self.wants_clients and not self._core.short_of_descriptors
@@ -203,37 +191,13 @@ class Service:
                 acceptor.look_or_not(wanted)
 
     @property
-    def _full(self) -> bool:
+    def is_full(self) -> bool:
         """Whether as many have, or are being given, a child as may: whoever waits then waits for the end of another.
 
         More are accepted than there is room for when a listener has to be closed before its queue can be served, or
         when a reload lowers max_connections.
         """
         return self.active - len(self._waiting) >= self._room
-
-    def _hand_over(self) -> None:
-        pool = self._pool
-        assert pool is not None
-        while self._waiting and not self._full:
-            taker = pool.choose()
-            if taker is None:
-                if pool.is_short:
-                    self._watch_waiting()
-                return
-            connection = self._waiting[0]
-            try:
-                self._table.offer(connection, taker)
-            except BlockingIOError:
-                return  # its channel is full: it has not read for long, and will
-            except (BrokenPipeError, ConnectionResetError):
-                taker.lose_channel()
-                continue
-            except OSError as error:
-                self._fell_short("hand-over", error.errno or 0)
-                return
-            self._waiting.popleft()
-            if not pool.answers.on:
-                pool.answers.begin()
 
     def on_taken(self, taker: Taker, taken: Taken) -> None:
         """A connection has a child, or a worker."""
@@ -243,12 +207,9 @@ class Service:
         if self._tells_starts:
             self._table.tell_start(connection)
         self._in_hand -= 1
-        if self._shortage.failing:
-            self._shortage.succeed()
-        if self._lifetime is not None:
-            self._aging[number] = connection
-            if len(self._aging) == 1:
-                self._watch_lifetimes()
+        self._handover.worked()
+        if self._lifetimes.on:
+            self._lifetimes.begin(connection)
         if self._idle_watch.on:
             self._idle_watch.begin(connection)
         if connection.ended_by is not None:
@@ -258,57 +219,19 @@ class Service:
         """A spawner could not make a child for a connection."""
         if isinstance(report, Busy):
             self.offer_again(connection)
-            self._fell_short(report.call, report.errno)
+            self._handover.fell_short(report.call, report.errno)
         else:
-            self._refuse(connection, EndedBy.SPAWN_FAILED, report.reason)
+            self.refuse(connection, EndedBy.SPAWN_FAILED, report.reason)
 
     def offer_again(self, connection: Connection) -> None:
-        """An offer was not taken: the connection waits again, before those that came after it."""
-        self._table.put_back(connection)
-        if connection.ended_by is not None:
-            self._refuse(connection, connection.ended_by)
-        else:
-            self._waiting.appendleft(connection)
-
-    def _fell_short(self, call: str, error: int) -> None:
-        """No process can be made just now: offer nothing for a while, and give up whoever has waited too long."""
-        self._core.fell_short(error)
-        told = "accepted clients are kept and served when the shortage is over"
-        self._core.fault(("hand-over", self.name, error), call, error, told, self.name)
-        self._last_shortage = faults.name(error)
-        self._watch_waiting()
-        if not self._hand_over_paused:
-            self._hand_over_paused = True
-            self._core.timers.at(self._core.later(self._shortage.fail()), self._resume_hand_over)
-
-    def _watch_waiting(self) -> None:
-        """Set the timer for whoever has waited longest, unless it is set."""
-        if self._waiting and not self._waiting_is_watched:
-            self._waiting_is_watched = True
-            deadline = self._waiting[0].accepted_at + self._config.settings.hand_over_timeout
-            self._core.timers.at(deadline, self._give_up_waiting)
-
-    def _give_up_waiting(self) -> None:
-        self._waiting_is_watched = False
-        if self._full:
-            return
-        if not self._hand_over_paused and self._pool is not None and not self._pool.is_short:
-            return  # there are workers by now, and all are busy: that may take its time
-        oldest = self._core.now - self._config.settings.hand_over_timeout
-        for connection in [waiting for waiting in self._waiting if waiting.accepted_at <= oldest]:
-            self._waiting.remove(connection)
-            self._refuse(connection, EndedBy.HAND_OVER_TIMEOUT, self._last_shortage)
-        self._watch_waiting()
-
-    def _resume_hand_over(self) -> None:
-        self._hand_over_paused = False
+        """An offer was not taken."""
+        self._handover.put_back(connection)
 
     # Ending.
 
     def end(self, connection: Connection, ended: Ended) -> None:
         """A child has ended."""
-        if self._aging:
-            self._aging.pop(connection.number, None)
+        self._lifetimes.forget(connection)
         if self._idle_watch.on:
             self._idle_watch.forget(connection)
         self._end(connection, ended)
@@ -316,8 +239,7 @@ class Service:
     def end_untaken(self, connection: Connection, ended: Ended) -> None:
         """A connection was served before anybody asked whether it had been taken."""
         self._in_hand -= 1
-        if self._shortage.failing:
-            self._shortage.succeed()
+        self._handover.worked()
         if self._tells_starts:
             self._table.tell_start(connection)
         self._end(connection, ended)
@@ -340,28 +262,11 @@ class Service:
             self._table.end(connection, ended)
             self._lingering.begin(kept, linger, remaining)
 
-    def _refuse(self, connection: Connection, reason: EndedBy, detail: str = "") -> None:
+    def refuse(self, connection: Connection, reason: EndedBy, detail: str = "") -> None:
+        """Nobody will take a client who waits."""
         self.active -= 1
         self._in_hand -= 1
         self._table.refuse(connection, reason, detail)
-
-    def _watch_lifetimes(self) -> None:
-        """Set the timer for the connection that is due first: the eldest, for all have the same time."""
-        limit = self._lifetime
-        if limit is not None and self._aging:
-            eldest = next(iter(self._aging.values()))
-            self._core.timers.at(eldest.accepted_at + limit, self._end_the_aged)
-
-    def _end_the_aged(self) -> None:
-        limit = self._lifetime
-        if limit is None:
-            return
-        for connection in list(self._aging.values()):
-            if connection.accepted_at + limit > self._core.now:
-                break
-            del self._aging[connection.number]
-            self.end_by(connection, EndedBy.MAX_LIFETIME)
-        self._watch_lifetimes()
 
     def end_by(self, connection: Connection, rule: EndedBy) -> None:
         """End a connection by a rule: SIGTERM to its processes, and SIGKILL after kill_timeout."""
@@ -371,7 +276,7 @@ class Service:
             self._end_now(connection)
         elif connection.state is State.WAITING:
             self._waiting.remove(connection)
-            self._refuse(connection, connection.ended_by or rule)
+            self.refuse(connection, connection.ended_by or rule)
 
     def _end_now(self, connection: Connection) -> None:
         self._enforcer.end(connection, self._config.settings.kill_timeout)
@@ -414,5 +319,5 @@ class Service:
 
     def dismiss(self) -> None:
         """Let the spawners go; only when finished."""
-        if self._pool is not None:
-            self._pool.retire()
+        if self.pool is not None:
+            self.pool.retire()

@@ -4,22 +4,22 @@ import errno
 import os
 import signal
 import socket
-from collections import deque
 from enum import Enum
 from typing import Protocol
 
 import msgspec
 
 from tcppar.net import calls, processes
-from tcppar.net.channel import Channel, ChannelClosed, NotAFrame
+from tcppar.net.channel import Channel, ChannelClosed
 from tcppar.net.processes import Process
-from tcppar.policy import faults
-from tcppar.policy.faults import Remedy
 from tcppar.records import Busy, Ended, Failed, Offer, Order, Ready, Refused, Report, Retire, Taken
 from tcppar.supervisor.connection import Connection
 from tcppar.supervisor.dispatch.child_log import ChildLog
+from tcppar.supervisor.dispatch.outbox import Outbox
 from tcppar.supervisor.dispatch.parts import Parts
-from tcppar.supervisor.snapshot import Outbox, TakerRecord, inode_of, open_socket
+from tcppar.supervisor.dispatch.reader import Reader
+from tcppar.supervisor.snapshot import Outbox as OutboxRecord
+from tcppar.supervisor.snapshot import TakerRecord, inode_of, open_socket
 
 
 class TakerState(Enum):
@@ -45,20 +45,6 @@ class TakerOwner(Protocol):
 
 # The names of all files that a large program is made of; other reports are a few dozen bytes.
 _LARGEST_REPORT = 1 << 22
-# The rest of a frame comes as soon as there is room for it: who has sent a part alone for so long sends no frames. A
-# large one, which tells of thousands of files, takes many turns of both sides, each of which may wait for a processor.
-_LONGEST_PART = 1.0
-_SLOWEST_PART = 1 << 18
-# With books, what has come in part stays to be read, and would end every wait at once.
-_PART_PAUSE = 0.01
-_SHORTAGE_PAUSE = 0.05
-# A dead one's last words are read in spite of so many failures; and no more of them than a socket's buffer can hold:
-# a process that it left behind may go on to write.
-_MOST_FAILURES = 8
-_MOST_READS = 64
-# It reads again when it has made the child it is at: some milliseconds at the most.
-_FULL_CHANNEL_PAUSE = 0.005
-
 _decoder = msgspec.msgpack.Decoder(list[Report])
 _encoder = msgspec.msgpack.Encoder()
 _order_decoder = msgspec.msgpack.Decoder(Order)
@@ -93,15 +79,12 @@ class Taker:
         self.leaving = False
         self.began = False
         self.given_up = False
-        self._muted = False
-        self._resting = False
-        self._part_since: float | None = None
-        self._failures = 0
         self.passes_log = False
         self.log: ChildLog | None = None
         self.left_unread = False
         self._may_repeat = False
-        self._outbox: deque[tuple[Order, tuple[int, ...]]] = deque()
+        self._reader = Reader(self, core, self._channel)
+        self._outbox = Outbox(core, self._channel)
         self.fileno = end.fileno
 
     def prepare_for(self, connection: Connection) -> None:
@@ -145,128 +128,34 @@ class Taker:
         Args:
             passed: descriptors that go with it, and are closed here then.
         """
-        self._outbox.append((order, passed))
-        if len(self._outbox) == 1:
-            self._empty_outbox()
-
-    def _empty_outbox(self) -> None:
-        while self._outbox and self.state is not TakerState.LOST:
-            order, passed = self._outbox[0]
-            try:
-                self._channel.send(order, *passed)
-            except (ChannelClosed, BrokenPipeError, ConnectionResetError):
-                return  # it is gone; its children are orphans when it is reaped, and signalled then
-            except OSError:
-                # No room, or too many descriptors in flight: both pass.
-                self._core.timers.at(self._core.later(_FULL_CHANNEL_PAUSE), self._empty_outbox)
-                return
-            self._outbox.popleft()
-            for descriptor in passed:
-                os.close(descriptor)
+        if self.state is not TakerState.LOST:
+            self._outbox.post(order, *passed)
+            return
+        for descriptor in passed:
+            os.close(descriptor)
 
     def on_ready(self) -> None:
         """Read what it reports."""
-        self._read()
+        self._reader.read()
 
-    def _read(self) -> bool:
-        """Read what is there; whether there was anything.
-
-        For the sake of a next supervisor, it is let go of only when what it led to is written (`Core.unsettled`).
-        """
-        try:
-            batches = self._receive()
-        except BlockingIOError:
-            return False
-        except NotAFrame as error:
-            return self._misbehaved(str(error))
-        except (ChannelClosed, ConnectionResetError) as error:
-            self.lose_channel(unread=isinstance(error, ConnectionResetError))
-            return False
-        except OSError as error:
-            return self._receive_failed(error)
-        self._failures = 0
-        if not self._muted and not self._take(batches):
-            return True
-        if self._channel.is_in_part or self._part_since is not None:
-            self._on_part(came=bool(batches))
-        return True
-
-    def _receive(self) -> list[list[Report]]:
-        if not self._core.books.are_kept:
-            return self._channel.receive()
-        self._channel.forget()
-        self._core.unsettled.append(self._channel)
-        return self._channel.look()
-
-    def _take(self, batches: list[list[Report]]) -> bool:
-        """Act upon reports; False if one of them cannot be so."""
+    def take(self, batches: list[list[Report]]) -> str | None:
+        """Act upon reports; what is wrong with them if one cannot be so."""
         on_report = self._owner.on_report
         try:
             for batch in batches:
                 if not batch:
-                    raise Misconduct("it sent an empty report")
+                    return "it sent an empty report"
                 for report in batch:
                     if not self._may_repeat or self._is_news(report):
                         on_report(self, report)
         except Misconduct as error:
-            self._misbehaved(str(error))
-            return False
+            return str(error)
         self._may_repeat = False
-        return True
+        return None
 
-    def _misbehaved(self, what: str) -> bool:
-        """It says what cannot be so. From now on its words are read and mean nothing, until it has ended: how its
-        channel ends tells whether it has read its last offer.
-        """
-        if self._muted:
-            # Not even frames: nothing is to be known from it.
-            self.lose_channel()
-        else:
-            self._muted = True
-            self._owner.give_up(self, what)
-        return False
-
-    def _receive_failed(self, error: OSError) -> bool:
-        """A shortage passes; anything else is the end of the channel."""
-        self._failures += 1
-        number = error.errno or 0
-        if faults.of_spawn(number) is not Remedy.BACK_OFF:
-            self.lose_channel()
-        else:
-            self._core.fault(("receive", number), "recv", number, "tried again until it succeeds")
-            self._rest(_SHORTAGE_PAUSE)
-        return False
-
-    def _on_part(self, *, came: bool) -> None:
-        """A part of a frame is there, or was: the rest must follow soon."""
-        if not self._channel.is_in_part:
-            self._part_since = None
-        elif self._part_since is None or came:
-            self._part_since = self._core.now
-            self._rest(_PART_PAUSE)
-        elif self._core.now - self._part_since > _LONGEST_PART + self._channel.part_size / _SLOWEST_PART:
-            self._misbehaved("it sent only part of a report")
-        else:
-            self._rest(_PART_PAUSE)
-
-    def _rest(self, seconds: float) -> None:
-        """Do not read for a while."""
-        if not self._resting and self.state is not TakerState.LOST:
-            self._resting = True
-            self._core.waiter.unregister(self)
-            self._core.timers.at(self._core.later(seconds), self._wake)
-
-    def _wake(self) -> None:
-        if self.state is TakerState.LOST:
-            return
-        self._resting = False
-        try:
-            self._core.waiter.register(self)
-        except OSError:
-            self._rest(_SHORTAGE_PAUSE)  # no memory to watch it with
-            return
-        if self._part_since is not None and not self._read() and self._channel.is_in_part:
-            self._on_part(came=False)
+    def give_up(self, reason: str) -> None:
+        """It is not to be believed any more."""
+        self._owner.give_up(self, reason)
 
     def _is_news(self, report: Report) -> bool:
         """Whether a report was not acted upon by a supervisor that died before it could let go of it."""
@@ -284,9 +173,7 @@ class Taker:
         """It is dead: read what it still had to say. The end of the stream may never come: a process that it left
         behind may have a duplicate of its end.
         """
-        for _ in range(_MOST_READS):
-            if self.state is TakerState.LOST or not (self._read() or 0 < self._failures < _MOST_FAILURES):
-                break
+        self._reader.read_to_the_end()
         self.lose_channel()
 
     # Its process.
@@ -344,7 +231,8 @@ class Taker:
 
     def describe(self) -> TakerRecord:
         """What a next supervisor must know of it, but for its connections."""
-        outbox: Outbox = [(_encoder.encode(order), list(map(open_socket, passed))) for order, passed in self._outbox]
+        waiting = self._outbox.waiting
+        outbox: OutboxRecord = [(_encoder.encode(order), list(map(open_socket, passed))) for order, passed in waiting]
         descriptor = self.fileno()
         return TakerRecord(
             descriptor,
@@ -394,13 +282,9 @@ class Taker:
         self.left_unread = unread
         if self.state is not TakerState.LOST:
             self._core.structure_changed()
-            if not self._resting:
-                self._core.waiter.unregister(self)
+            self._reader.close()
             self.state = TakerState.LOST
-            for _, passed in self._outbox:
-                for descriptor in passed:
-                    os.close(descriptor)
-            self._outbox.clear()
+            self._outbox.discard()
             if self.log is not None:
                 self.log.end()
             self._owner.on_channel_closed(self)

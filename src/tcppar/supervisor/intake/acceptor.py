@@ -119,8 +119,7 @@ class Acceptor:
             try:
                 self.listener.apply(options)
             except OSError as error:
-                told = "it keeps its current options"
-                self._core.fault(("options", self._place), "reload", error.errno or 0, told, owner.name)
+                self._fault("options", "reload", error, "it keeps its current options")
             if self.listener.is_in_order(self._after_former_rights(options)):
                 self._rights = options.rights
             else:
@@ -217,9 +216,7 @@ class Acceptor:
         try:
             beside = self.listener.open_beside(options)
         except OSError as error:
-            self._core.fault(
-                ("reset", self._place), "reset", error.errno or 0, "the old listener stays in use", self.owner.name
-            )
+            self._fault("reset", "reset", error, "the old listener stays in use")
             return
         if beside is None:
             self._open_again(options)
@@ -254,13 +251,7 @@ class Acceptor:
             self.listener = self.listener.open_again(options)
         except OSError as error:
             self.phase = Phase.BROKEN
-            self._core.fault(
-                ("reopen", self._place),
-                "open again",
-                error.errno or 0,
-                "tried again until it succeeds",
-                self.owner.name,
-            )
+            self._fault("reopen", "open again", error, "tried again until it succeeds")
             self._core.timers.at(self._core.later(self._reopen.fail()), lambda: self._open_again(options))
             return
         self._reopen.succeed()
@@ -286,8 +277,7 @@ class Acceptor:
             try:
                 self.listener.turn_away()
             except OSError as error:
-                told = "a client that arrives at the last moment may be refused"
-                self._core.fault(("retire", self._place), "close", error.errno or 0, told, self.owner.name)
+                self._fault("retire", "close", error, "a client that arrives at the last moment may be refused")
             self._empty_after_grace()
 
     def _empty_after_grace(self) -> None:
@@ -356,10 +346,11 @@ class Acceptor:
         try:
             self.listener.stand_alone()
         except OSError as error:
-            self._core.fault(
-                ("alone", self._place), "setsockopt", error.errno or 0, "tried again until it succeeds", self.owner.name
-            )
+            self._fault("alone", "setsockopt", error, "tried again until it succeeds")
             self._core.timers.at(self._core.later(self._reopen.fail()), self.stand_alone)
+
+    def _fault(self, kind: str, what: str, error: OSError, remedy: str) -> None:
+        self._core.fault((kind, self._place), what, error.errno or 0, remedy, self.owner.name)
 
     def _watch(self) -> None:
         self._core.waiter.register(self)

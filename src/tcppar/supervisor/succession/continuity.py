@@ -13,8 +13,10 @@ from tcppar.supervisor.changes.rollout import Renewal
 from tcppar.supervisor.running import Phase, Running
 from tcppar.supervisor.snapshot import Snapshot
 from tcppar.supervisor.succession import handing_on, upgrade
+from tcppar.supervisor.succession.handing_on import describe
 from tcppar.supervisor.succession.ledger import Ledger
-from tcppar.supervisor.succession.takeover import Succession, Takeover, describe
+from tcppar.supervisor.succession.place import Succession
+from tcppar.supervisor.succession.takeover import Takeover
 from tcppar.supervisor.succession.upgrade import Upgrade
 
 # How long a slow reader of the log may hold up an upgrade, during which nobody is served.

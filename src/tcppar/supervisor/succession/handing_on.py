@@ -3,9 +3,15 @@
 from collections.abc import Iterable
 from itertools import islice
 
+import tcppar
+from tcppar.config import Config
+from tcppar.supervisor import snapshot
 from tcppar.supervisor.connections.table import Table
 from tcppar.supervisor.core import Core
+from tcppar.supervisor.dispatch.parts import Parts
+from tcppar.supervisor.dispatch.reaper import Reaper
 from tcppar.supervisor.service import Service
+from tcppar.supervisor.snapshot import Snapshot
 from tcppar.supervisor.succession.ledger import Ledger
 
 # So many connections does a trial get to see.
@@ -50,3 +56,38 @@ def write_sample(ledger: Ledger, table: Table) -> None:
         slot = connection.slot
         ledger.copy(connection)
         connection.slot = slot  # in the books that count
+
+
+def describe(
+    parts: Parts,
+    reaper: "Reaper",
+    config: Config,
+    serving: Iterable[Service],
+    leaving: Iterable[Service],
+    *,
+    stopping: bool,
+    strangers: Iterable[int],
+) -> bytes:
+    """All that a next supervisor must know, but for the connections, as the ledger keeps it."""
+    serving, leaving = list(serving), list(leaving)
+    in_force = {id(service.pool): service.pool for service in (*serving, *leaving) if service.pool is not None}
+    pools = [pool.describe(in_force=True) for pool in in_force.values()]
+    pools += [pool.describe(in_force=False) for pool in reaper.pools if id(pool) not in in_force]
+    return snapshot.encoded(
+        Snapshot(
+            version=snapshot.VERSION,
+            written_by=tcppar.__version__,
+            id_prefix=parts.core.id_prefix,
+            stopping=stopping,
+            config=config,
+            services=[
+                *(service.describe(leaving=False) for service in serving),
+                *(service.describe(leaving=True) for service in leaving),
+            ],
+            pools=pools,
+            control_files=dict(reaper.control_files),
+            strangers=sorted(strangers),
+            left_behind=parts.logs.describe(),
+            unfinished=parts.logs.unfinished(),
+        )
+    )

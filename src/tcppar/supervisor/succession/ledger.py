@@ -13,18 +13,16 @@ import os
 import struct
 import tempfile
 from collections.abc import Iterator
-from enum import IntEnum
 
 import msgspec
-from msgspec import Struct
 
 from tcppar.errors import SystemRefused
 from tcppar.policy import faults
 from tcppar.policy.life import EndedBy, State
-from tcppar.records import Endpoints, PeerCredentials
 from tcppar.supervisor.books import Counters
 from tcppar.supervisor.connection import Connection
 from tcppar.supervisor.succession.cover import BEGAN_AT, CURRENT_AT, PATIENCE, PATIENCE_AT
+from tcppar.supervisor.succession.entry import Entry, Facts, Mark
 
 _MAGIC = b"tcppar-1"
 _CURRENT = struct.Struct("<B")
@@ -68,53 +66,8 @@ _RULES = tuple(EndedBy)
 _NOBODY = -1
 
 
-class Mark(IntEnum):
-    """The state of a slot."""
-
-    FREE = 0
-    WAITING = 1
-    OFFERING = 2
-    """It was about to be offered: nobody can say whether it was."""
-    OFFERED = 3
-    TAKEN = 4
-    ENDING = 5
-    """Its record is being written, or has been."""
-
-
 # Members of an enum are looked up slowly, and these are asked for in every connection.
 _FREE, _WAITING, _OFFERING, _OFFERED_MARK, _TAKEN_MARK, _ENDING = map(int, Mark)
-
-
-class Facts(Struct, frozen=True, array_like=True):
-    """What never changes in a connection."""
-
-    number: int
-    service: str
-    endpoints: Endpoints
-    credentials: PeerCredentials | None
-    queued: float | None
-    accepted_at: float
-
-
-class Entry(Struct, frozen=True):
-    """A connection as the ledger has it.
-
-    Attributes:
-        holder: the descriptor of the channel to whoever has it, or was asked; None for an orphan or one that waits.
-        copy: the supervisor's own copy; None if it has none any more.
-        log: both ends of its log's pair, the one that is read first; None for each that is not open.
-    """
-
-    slot: int
-    mark: Mark
-    facts: Facts
-    holder: int | None
-    pid: int
-    copy: int | None
-    spawn_seconds: float
-    ended_by: EndedBy | None
-    attempts: int
-    log: tuple[int | None, int | None]
 
 
 def new_books() -> int:

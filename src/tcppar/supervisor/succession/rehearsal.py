@@ -24,7 +24,8 @@ from tcppar.supervisor.snapshot import (
     inode_of,
     open_socket,
 )
-from tcppar.supervisor.succession.ledger import Entry, Ledger
+from tcppar.supervisor.succession.entry import Entry
+from tcppar.supervisor.succession.ledger import Ledger
 
 # PID_MAX_LIMIT (proc_sys_kernel(5), pid_max): no process has a number beyond.
 _FIRST_NUMBER_OF_NOBODY = (1 << 22) + 1

@@ -9,11 +9,7 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
-import tcppar
-from tcppar.config import Config
 from tcppar.net import calls
 from tcppar.net import listener as listeners
 from tcppar.net.address import Address
@@ -33,7 +29,9 @@ from tcppar.supervisor.dispatch.worker_process import WorkerProcess
 from tcppar.supervisor.intake.acceptor import Acceptor
 from tcppar.supervisor.service import Service
 from tcppar.supervisor.snapshot import PoolRecord, ServiceRecord, Snapshot
-from tcppar.supervisor.succession.ledger import Entry, Ledger, Mark
+from tcppar.supervisor.succession.entry import Entry, Mark
+from tcppar.supervisor.succession.ledger import Ledger
+from tcppar.supervisor.succession.place import Succession
 
 _STATES = {
     Mark.WAITING: State.WAITING,
@@ -43,77 +41,6 @@ _STATES = {
     # What has told of the end tells of it once more.
     Mark.ENDING: State.TAKEN,
 }
-
-
-def describe(
-    parts: Parts,
-    reaper: "Reaper",
-    config: Config,
-    serving: Iterable[Service],
-    leaving: Iterable[Service],
-    *,
-    stopping: bool,
-    strangers: Iterable[int],
-) -> bytes:
-    """All that a next supervisor must know, but for the connections, as the ledger keeps it."""
-    serving, leaving = list(serving), list(leaving)
-    in_force = {id(service.pool): service.pool for service in (*serving, *leaving) if service.pool is not None}
-    pools = [pool.describe(in_force=True) for pool in in_force.values()]
-    pools += [pool.describe(in_force=False) for pool in reaper.pools if id(pool) not in in_force]
-    return snapshot.encoded(
-        Snapshot(
-            version=snapshot.VERSION,
-            written_by=tcppar.__version__,
-            id_prefix=parts.core.id_prefix,
-            stopping=stopping,
-            config=config,
-            services=[
-                *(service.describe(leaving=False) for service in serving),
-                *(service.describe(leaving=True) for service in leaving),
-            ],
-            pools=pools,
-            control_files=dict(reaper.control_files),
-            strangers=sorted(strangers),
-            left_behind=parts.logs.describe(),
-            unfinished=parts.logs.unfinished(),
-        )
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Succession:
-    """A supervisor's place between the one before and the one after it.
-
-    Attributes:
-        found: descriptors that were open when this process, or program, began.
-        kept: those among them that others in this process have use for.
-        books: what the former supervisor has left, if there was one.
-        former: how it ended; empty if there was none.
-        upgraded: whether it was replaced, and did not die.
-        keeper: its process id; None without a keeper.
-        news: the pipe on which it tells of ends that it sees.
-        answers: how many upgrades were answered before this supervisor.
-        replace: lets the installed program go on from the books, of which that is the so-manieth answer. Returns never,
-            or with an OSError.
-        replace_alone: the same without a keeper.
-    """
-
-    found: set[int]
-    kept: set[int]
-    replace: Callable[[Ledger, int], object]
-    replace_alone: Callable[[Ledger, int], object]
-    books: Ledger | None = None
-    left: Snapshot | None = None
-    former: str = ""
-    upgraded: bool = False
-    keeper: int | None = None
-    news: int | None = None
-    answers: int = 0
-
-    @property
-    def strangers(self) -> set[int]:
-        """Descriptors that nobody of ours knows, whoever left them open: none of our business."""
-        return self.found - self.kept if self.left is None else set(self.left.strangers)
 
 
 class Takeover:

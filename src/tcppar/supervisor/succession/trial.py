@@ -19,7 +19,6 @@ from tcppar.records import ChildPlan, Refused, Report
 from tcppar.supervisor.dispatch import control_folder, spawner_process
 from tcppar.supervisor.dispatch.early_end import early_end
 
-
 _PATIENCE = 30.0
 
 
