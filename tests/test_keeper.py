@@ -448,7 +448,7 @@ def test_deaths_at_the_start_are_not_as_fast_as_can_be(tmp_path: Path) -> None:
 )
 def test_a_supervisor_that_hangs_is_ended(patience: str, asks: list[signal.Signals], tmp_path: Path) -> None:
     times = ("--drain-timeout", patience, "--kill-timeout", patience)
-    with spoilt(tmp_path, "time.sleep(1000)", *times) as server:
+    with spoilt(tmp_path, "__import__('time').sleep(1000)", *times) as server:
         left = list(descendants(server.pid))
         started = time.monotonic()
         for number in asks:
