@@ -27,7 +27,7 @@ from tcppar.supervisor.dispatch.reaper import EXIT_NEWS
 from tcppar.supervisor.loop import IGNORED
 from tcppar.supervisor.succession import upgrade
 from tcppar.supervisor.succession.cover import Cover
-from tcppar.supervisor.succession.ledger import new_books
+from tcppar.supervisor.succession.memory import new_books
 from tcppar.supervisor.succession.upgrade import Left
 
 REPLACE = 64

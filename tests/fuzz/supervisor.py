@@ -29,7 +29,8 @@ from tcppar.supervisor.books import NoBooks
 from tcppar.supervisor.core import Core
 from tcppar.supervisor.dispatch import spawner_process
 from tcppar.supervisor.dispatch.taker import Taker
-from tcppar.supervisor.succession.ledger import Ledger, new_books
+from tcppar.supervisor.succession.ledger import Ledger
+from tcppar.supervisor.succession.memory import new_books
 from tcppar.supervisor.succession.place import Succession
 from tests.fuzz.reports import framed, mangled, report
 from tests.fuzz.tape import Tape, lowest_free

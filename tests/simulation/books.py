@@ -9,7 +9,8 @@ from tcppar.events import ConnectionEnded, ConnectionRefused, Event
 from tcppar.policy.timers import NEVER
 from tcppar.settings import LogFormat
 from tcppar.supervisor.books import Counters
-from tcppar.supervisor.succession.ledger import Ledger, new_books
+from tcppar.supervisor.succession.ledger import Ledger
+from tcppar.supervisor.succession.memory import new_books
 from tests.simulation.kernel import Kernel
 
 # As the real log: records are written together, a little late.

@@ -9,11 +9,10 @@ from tcppar.events import ListenerClosed, ListenerReset
 from tcppar.net.address import Address
 from tcppar.net.listener import Accepted, Listener
 from tcppar.net.opening import ListenerOptions
-from tcppar.policy import faults
-from tcppar.policy.faults import Remedy
-from tcppar.policy.strikes import Backoff, Strikes, Verdict
+from tcppar.policy.strikes import Backoff, Strikes
 from tcppar.supervisor.core import Core
 from tcppar.supervisor.intake import file_watch
+from tcppar.supervisor.intake.failures import Failures
 from tcppar.supervisor.snapshot import ListenerRecord, inode_of
 
 # After new clients are led elsewhere, handshakes may be under way whose last packet is yet to come: this is how long
@@ -65,8 +64,7 @@ class Acceptor:
         self.when_closed: list[Callable[[], None]] = []
         self._core = core
         self._rights = owner.listener_options.rights
-        self._strikes = Strikes(strikes)
-        self._paused = False
+        self._failures = Failures(self, core, Strikes(strikes))
         self._closes_when_empty = False
         self._successor: Acceptor | None = None
         self._predecessor: Acceptor | None = None
@@ -82,7 +80,8 @@ class Acceptor:
         return self.phase in (Phase.SERVING, Phase.BROKEN)
 
     @property
-    def _place(self) -> str:
+    def place(self) -> str:
+        """Where its clients come to."""
         return str(self.listener)
 
     def describe(self) -> ListenerRecord:
@@ -135,13 +134,13 @@ class Acceptor:
 
     def tolerate(self, strikes: int) -> None:
         """Change how many strikes in a row are tolerated."""
-        self._strikes.tolerated = strikes
+        self._failures.strikes.tolerated = strikes
 
     def look_or_not(self, wanted: bool) -> None:
         """Watch the listener if its clients are wanted now; else leave them in the kernel's queue."""
         takes_all = self._closes_when_empty and self._takes_all
         wanted = wanted or (takes_all and not self._core.short_of_descriptors)
-        wanted = wanted and not self._paused and self.phase is not Phase.BROKEN
+        wanted = wanted and not self._failures.paused and self.phase is not Phase.BROKEN
         if wanted and not self._watched:
             self._watch()
         elif self._watched and not wanted:
@@ -161,45 +160,11 @@ class Acceptor:
         try:
             accepted = self.listener.accept()
         except OSError as error:
-            self._failed(error.errno or 0)
+            self._failures.note(error.errno or 0)
             return False
-        if not self._strikes.clean:
-            self._strikes.success()
-        if self._core.accept_failing:
-            self._core.accept_worked()
+        self._failures.worked()
         self.owner.admit(accepted)
         return True
-
-    def _failed(self, error: int) -> None:
-        remedy = faults.of_accept(error)
-        if remedy is Remedy.COUNT:
-            self._core.counters.client_faults += 1
-            self._core.note_faults()
-            self._core.fault(("client", error), "accept", error, "caused by the client, and counted", self.owner.name)
-        elif remedy is Remedy.BACK_OFF:
-            self._core.accept_fell_short(error)
-        elif remedy is Remedy.STRIKE:
-            self.strike("accept", error)
-
-    def strike(self, call: str, error: int) -> None:
-        """Something failed that was not to be expected."""
-        self._core.counters.strikes += 1
-        self._core.note_faults()
-        verdict = self._strikes.strike()
-        told = "tolerated" if verdict is Verdict.TOLERATE else "too many in a row, so the listener is reset"
-        self._core.fault(("strike", self._place, verdict), call, error, told, self.owner.name)
-        if verdict is Verdict.RESET:
-            self.reset(f"after {self._strikes.tolerated + 1} failures of {call} in a row: {faults.name(error)}")
-            self._pause(self._strikes.pause())
-
-    def _pause(self, seconds: float) -> None:
-        if seconds and not self._paused:
-            self._paused = self.owner.look_again = True
-            self._core.timers.at(self._core.later(seconds), self._resume)
-
-    def _resume(self) -> None:
-        self._paused = False
-        self.owner.look_again = True
 
     def reset(self, reason: str) -> None:
         """Put a new listener in this one's place, without losing anybody where the system can do that.
@@ -231,9 +196,9 @@ class Acceptor:
         )
 
     def _hand_on_to(self, listener: Listener) -> None:
-        successor = Acceptor(listener, self.owner, self._core, self._strikes.tolerated)
-        # Strikes in a row and their pauses go on counting: a fault that a reset does not mend stays one fault.
-        successor._strikes = self._strikes
+        strikes = self._failures.strikes
+        successor = Acceptor(listener, self.owner, self._core, strikes.tolerated)
+        successor._failures.strikes = strikes
         successor._predecessor = self
         successor.announced = self.announced
         self._successor = successor
@@ -308,7 +273,7 @@ class Acceptor:
                 self._finish()
                 return
             except OSError as error:
-                self._failed(error.errno or 0)
+                self._failures.note(error.errno or 0)
                 return
             self.owner.admit(accepted)
         if self.listener.is_empty():
@@ -350,7 +315,7 @@ class Acceptor:
             self._core.timers.at(self._core.later(self._reopen.fail()), self.stand_alone)
 
     def _fault(self, kind: str, what: str, error: OSError, remedy: str) -> None:
-        self._core.fault((kind, self._place), what, error.errno or 0, remedy, self.owner.name)
+        self._core.fault((kind, self.place), what, error.errno or 0, remedy, self.owner.name)
 
     def _watch(self) -> None:
         self._core.waiter.register(self)

@@ -11,20 +11,18 @@ import errno
 import mmap
 import os
 import struct
-import tempfile
 from collections.abc import Iterator
 
 import msgspec
 
 from tcppar.errors import SystemRefused
-from tcppar.policy import faults
 from tcppar.policy.life import EndedBy, State
 from tcppar.supervisor.books import Counters
 from tcppar.supervisor.connection import Connection
 from tcppar.supervisor.succession.cover import BEGAN_AT, CURRENT_AT, PATIENCE, PATIENCE_AT
 from tcppar.supervisor.succession.entry import Entry, Facts, Mark
+from tcppar.supervisor.succession.memory import MAGIC, SLOT_SIZE, SLOTS_AT, new_books
 
-_MAGIC = b"tcppar-1"
 _CURRENT = struct.Struct("<B")
 _COUNT = struct.Struct("Q")  # native, and so written at once
 _LAST_NUMBER_AT = 16
@@ -39,9 +37,6 @@ _PLACES_AT = (1 << 16, 1 << 24)
 _LARGEST_STRUCTURE = (1 << 24) - (1 << 16) - 4
 _LENGTH = struct.Struct("<I")
 
-_SLOTS_AT = 1 << 25
-_SLOT_SIZE = 1024
-_FIRST_SLOTS = 4096
 # What changes in a slot, each at its place; then what does not.
 _RULE_AT = 1
 _ATTEMPTS_AT = 2
@@ -56,7 +51,7 @@ _FACTS_AT = 30
 # Both ends of the log's pair, each plus one, so that what was never written says that there is none: books of a former
 # version have facts there at the most, of which only paths longer than any that are possible would reach so far.
 _LOG = struct.Struct("<ii")
-_LOG_AT = _SLOT_SIZE - _LOG.size
+_LOG_AT = SLOT_SIZE - _LOG.size
 _MOST_FACTS = _LOG_AT - _FACTS_AT
 
 # What a supervisor opens for itself before it can close what the one before has left, and some more.
@@ -68,33 +63,6 @@ _NOBODY = -1
 
 # Members of an enum are looked up slowly, and these are asked for in every connection.
 _FREE, _WAITING, _OFFERING, _OFFERED_MARK, _TAKEN_MARK, _ENDING = map(int, Mark)
-
-
-def new_books() -> int:
-    """The descriptor of a new ledger, with nothing in it. It crosses no exec unless it is told to.
-
-    Raises:
-        OSError: the system is short of something.
-    """
-    descriptor = _nameless_file()
-    try:
-        os.truncate(descriptor, _SLOTS_AT + _FIRST_SLOTS * _SLOT_SIZE)
-        os.pwrite(descriptor, _MAGIC, 0)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _nameless_file() -> int:
-    try:
-        if hasattr(os, "memfd_create"):
-            return os.memfd_create("tcppar", os.MFD_CLOEXEC)
-    except OSError as error:
-        if error.errno not in faults.FORBIDDEN:
-            raise
-    with tempfile.TemporaryFile(prefix="tcppar-") as file:
-        return os.dup(file.fileno())
 
 
 class Ledger:
@@ -120,7 +88,7 @@ class Ledger:
                     "(ulimit -v, or the container's)"
                 ) from None
             raise SystemRefused(f"descriptor {descriptor} does not hold a state: {error}") from None
-        if self._memory[: len(_MAGIC)] != _MAGIC or len(self._memory) < _SLOTS_AT:
+        if self._memory[: len(MAGIC)] != MAGIC or len(self._memory) < SLOTS_AT:
             raise SystemRefused(f"descriptor {descriptor} does not hold a state that this version can take over")
         self._encode = msgspec.msgpack.Encoder().encode
         self._free: list[int] = []
@@ -228,7 +196,7 @@ class Ledger:
         """A connection was accepted."""
         facts = self._encoded_facts(connection)
         connection.slot = slot = self._free.pop() if self._free else self._another_slot()
-        memory, at = self._memory, _SLOTS_AT + slot * _SLOT_SIZE
+        memory, at = self._memory, SLOTS_AT + slot * SLOT_SIZE
         _FACTS_LENGTH.pack_into(memory, at + _FACTS_LENGTH_AT, len(facts))
         memory[at + _FACTS_AT : at + _FACTS_AT + len(facts)] = facts
         memory[at + _RULE_AT] = 0
@@ -276,16 +244,16 @@ class Ledger:
 
     def _another_slot(self) -> int:
         slot = self._slots_used
-        needed = _SLOTS_AT + (slot + 1) * _SLOT_SIZE
+        needed = SLOTS_AT + (slot + 1) * SLOT_SIZE
         if needed > len(self._memory):
-            self._memory.resize(_SLOTS_AT + 2 * (needed - _SLOTS_AT))
+            self._memory.resize(SLOTS_AT + 2 * (needed - SLOTS_AT))
         self._slots_used = slot + 1
         _COUNT.pack_into(self._memory, _SLOTS_USED_AT, self._slots_used)
         return slot
 
     def offering(self, connection: Connection, holder: int, pid: int) -> None:
         """It is about to be offered to whoever is at the other end of a channel; `pid` if that is who will serve it."""
-        at = _SLOTS_AT + connection.slot * _SLOT_SIZE
+        at = SLOTS_AT + connection.slot * SLOT_SIZE
         _HOLDER.pack_into(self._memory, at + _HOLDER_AT, holder)
         _PID.pack_into(self._memory, at + _TAKEN_AT, pid)
         self._memory[at + _ATTEMPTS_AT] = connection.attempts
@@ -293,36 +261,36 @@ class Ledger:
 
     def offered(self, connection: Connection) -> None:
         """The offer was sent."""
-        self._memory[_SLOTS_AT + connection.slot * _SLOT_SIZE] = _OFFERED_MARK
+        self._memory[SLOTS_AT + connection.slot * SLOT_SIZE] = _OFFERED_MARK
 
     def waits(self, connection: Connection) -> None:
         """It was not taken, or could not be offered."""
-        _PID.pack_into(self._memory, _SLOTS_AT + connection.slot * _SLOT_SIZE + _TAKEN_AT, 0)
-        self._memory[_SLOTS_AT + connection.slot * _SLOT_SIZE] = _WAITING
+        _PID.pack_into(self._memory, SLOTS_AT + connection.slot * SLOT_SIZE + _TAKEN_AT, 0)
+        self._memory[SLOTS_AT + connection.slot * SLOT_SIZE] = _WAITING
 
     def taken(self, connection: Connection, pid: int, spawn_seconds: float) -> None:
         """A child has it. The supervisor's copy is closed next, or kept: whoever takes over looks for it."""
-        at = _SLOTS_AT + connection.slot * _SLOT_SIZE
+        at = SLOTS_AT + connection.slot * SLOT_SIZE
         copy = _NOBODY if connection.descriptor is None else connection.descriptor
         _TAKEN.pack_into(self._memory, at + _TAKEN_AT, pid, copy, spawn_seconds)
         self._memory[at] = _TAKEN_MARK
 
     def orphaned(self, connection: Connection) -> None:
         """Whoever had made its child is dead."""
-        _HOLDER.pack_into(self._memory, _SLOTS_AT + connection.slot * _SLOT_SIZE + _HOLDER_AT, _NOBODY)
+        _HOLDER.pack_into(self._memory, SLOTS_AT + connection.slot * SLOT_SIZE + _HOLDER_AT, _NOBODY)
 
     def log_is(self, connection: Connection, reader: int | None, writer: int | None) -> None:
         """Which ends of its log's pair are open. What is noted is open: it is noted after the one, before the other."""
         ends = (0 if end is None else end + 1 for end in (reader, writer))
-        _LOG.pack_into(self._memory, _SLOTS_AT + connection.slot * _SLOT_SIZE + _LOG_AT, *ends)
+        _LOG.pack_into(self._memory, SLOTS_AT + connection.slot * SLOT_SIZE + _LOG_AT, *ends)
 
     def ruled(self, connection: Connection, rule: EndedBy) -> None:
         """A rule of ours ends it."""
-        self._memory[_SLOTS_AT + connection.slot * _SLOT_SIZE + _RULE_AT] = _RULES.index(rule) + 1
+        self._memory[SLOTS_AT + connection.slot * SLOT_SIZE + _RULE_AT] = _RULES.index(rule) + 1
 
     def ended(self, connection: Connection) -> None:
         """Its record was told. The slot is let go with the next `settle`, when that is written."""
-        self._memory[_SLOTS_AT + connection.slot * _SLOT_SIZE] = _ENDING
+        self._memory[SLOTS_AT + connection.slot * SLOT_SIZE] = _ENDING
         self._ended.append(connection.slot)
 
     @property
@@ -333,7 +301,7 @@ class Ledger:
     def settle(self, counters: Counters) -> None:
         """What was told in this pass is written: let go of what had ended."""
         for slot in self._ended:
-            self._memory[_SLOTS_AT + slot * _SLOT_SIZE] = _FREE
+            self._memory[SLOTS_AT + slot * SLOT_SIZE] = _FREE
         self._free.extend(self._ended)
         self._ended.clear()
         _COUNTERS.pack_into(self._memory, _COUNTERS_AT, *counters.values())
@@ -344,7 +312,7 @@ class Ledger:
         """All open connections, in the order of their slots. Those that are free now are found on the way."""
         decode = msgspec.msgpack.Decoder(Facts).decode
         for slot in range(self._slots_used):
-            at = _SLOTS_AT + slot * _SLOT_SIZE
+            at = SLOTS_AT + slot * SLOT_SIZE
             mark = Mark(self._memory[at])
             if mark is Mark.FREE:
                 self._free.append(slot)
