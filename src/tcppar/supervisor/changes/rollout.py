@@ -18,12 +18,12 @@ from tcppar.net.opening import ListenerOptions
 from tcppar.net.places import Place, Taken
 from tcppar.policy import faults
 from tcppar.policy.timers import Timer
-from tcppar.records import HandlerMode, Refused
+from tcppar.records import Refused
 from tcppar.supervisor.connections.enforcer import Enforcer
+from tcppar.supervisor.dispatch.modes import pool_for
 from tcppar.supervisor.dispatch.parts import Parts
 from tcppar.supervisor.dispatch.pool import Pool
 from tcppar.supervisor.dispatch.reaper import Reaper
-from tcppar.supervisor.dispatch.worker_pool import WorkerPool
 from tcppar.supervisor.intake.acceptor import Acceptor, Phase
 from tcppar.supervisor.intake.neighbours import Newcomer
 from tcppar.supervisor.service import Service
@@ -167,8 +167,7 @@ class Rollout:
         self._services[name] = service = service or Service(config, self._core, self._parts.table, self._enforcer)
         self._missing.add(name)
         try:
-            kind = WorkerPool if config.settings.handler and config.settings.mode is HandlerMode.POOL else Pool
-            pool = self._pools[name] = kind(service, config, self._parts, self._reaper)
+            pool = self._pools[name] = pool_for(config)(service, config, self._parts, self._reaper)
             pool.on_first_ready = partial(self._spawner_ready, name)
             pool.prepare(service.pool)
         except OSError as error:

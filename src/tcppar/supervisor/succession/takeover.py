@@ -16,12 +16,12 @@ from tcppar.net.address import Address
 from tcppar.net.listener import Accepted
 from tcppar.net.platform import socket_of
 from tcppar.policy.life import EndedBy, State
-from tcppar.records import Ended, Endpoints, HandlerMode
+from tcppar.records import Ended, Endpoints
 from tcppar.supervisor import snapshot
 from tcppar.supervisor.connection import Connection, Holder
 from tcppar.supervisor.connections.enforcer import Enforcer
+from tcppar.supervisor.dispatch.modes import pool_for
 from tcppar.supervisor.dispatch.parts import Parts
-from tcppar.supervisor.dispatch.pool import Pool
 from tcppar.supervisor.dispatch.reaper import Reaper
 from tcppar.supervisor.dispatch.taker import Taker
 from tcppar.supervisor.dispatch.worker_pool import WorkerPool
@@ -141,9 +141,7 @@ class Takeover:
         owner = next((service for service in owners if service.pool is None), owners[0])
         # Before anything is made of the record: what the pool closes on the way is then another's, or nobody's.
         self._unclaimed.difference_update(snapshot.descriptors_of(record))
-        settings = record.config.settings
-        kind = WorkerPool if settings.handler and settings.mode is HandlerMode.POOL else Pool
-        pool = kind(owner, record.config, self._parts, self._reaper, record)
+        pool = pool_for(record.config)(owner, record.config, self._parts, self._reaper, record)
         if record.in_force:
             owner.put_in_force(owner.config, pool)
         elif not record.retired:
