@@ -21,7 +21,7 @@ from tcppar.spawner import loop as spawner_loop
 from tcppar.supervisor import core, loop, snapshot
 from tcppar.supervisor.changes import reloading, rollout
 from tcppar.supervisor.connections import enforcer, lingering, search
-from tcppar.supervisor.dispatch import child_log, child_logs, outbox, pool, reaper, spawner_process, taker
+from tcppar.supervisor.dispatch import child_log, child_logs, crew, outbox, pool, reaper, spawner_process, taker
 from tcppar.supervisor.intake import waiting_clients
 from tcppar.supervisor.succession import continuity, takeover, upgrade
 from tests.simulation.channel import End, Pipe, PipeWriter, SimulatedChannel, pair, pipe
@@ -37,6 +37,7 @@ _USES_OS = (
     enforcer,
     snapshot,
     reloading,
+    crew,
     outbox,
     pool,
     reaper,
@@ -193,7 +194,7 @@ def installed(kernel: Kernel, network: Network) -> Iterator[None]:
             put(module, "time", SimpleNamespace(monotonic=kernel.monotonic))
         for module in (lingering, takeover):
             put(module, "socket", sockets)
-        put(pool, "platform", SimpleNamespace(opened_anew=simulated_os.dup_of_ours))
+        put(crew, "platform", SimpleNamespace(opened_anew=simulated_os.dup_of_ours))
         put(loop, "signal", SimpleNamespace(signal=lambda number, handler: None, SIG_IGN=signal.SIG_IGN))
         put(calls, "close_shared", simulated_os.close)
         put(calls, "catch_alarm", lambda: None)

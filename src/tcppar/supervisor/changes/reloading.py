@@ -103,7 +103,8 @@ class Reloading:
 
     def _watch_sources(self, settings: ServerSettings) -> None:
         services = self._running.services.values() if settings.reload else ()
-        self._sources.watch(file for service in services if service.pool is not None for file in service.pool.sources)
+        pools = [service.pool for service in services if service.pool is not None]
+        self._sources.watch(file for pool in pools for file in pool.crew.sources)
 
     def _warn_of_shared_user(self) -> None:
         user = os.geteuid()

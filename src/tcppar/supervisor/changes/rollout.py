@@ -168,8 +168,7 @@ class Rollout:
         self._missing.add(name)
         try:
             pool = self._pools[name] = pool_for(config)(service, config, self._parts, self._reaper)
-            pool.on_first_ready = partial(self._spawner_ready, name)
-            pool.prepare(service.pool)
+            pool.prepare(service.pool, partial(self._spawner_ready, name))
         except OSError as error:
             raise SystemRefused(f"service {name}: cannot start a spawner: {faults.name(error.errno or 0)}") from error
 

@@ -60,8 +60,8 @@ class Stop:
 
     def _end_spawners(self) -> None:
         """Wait no longer for spawners, nor for what somebody might still write who has a child's descriptor 2."""
-        for pool in self._running.reaper.pools:
-            pool.kill()
+        for crew in self._running.reaper.crews:
+            crew.kill()
         self._running.parts.logs.finish()
 
     def _say_stopped(self) -> None:

@@ -37,13 +37,11 @@ class AnswerWatch:
 
     Args:
         debts: what is owed now.
-        give_up: called with a taker and why.
     """
 
-    def __init__(self, core: Core, debts: Callable[[], Iterable[Debt]], give_up: Callable[[Taker, str], None]) -> None:
+    def __init__(self, core: Core, debts: Callable[[], Iterable[Debt]]) -> None:
         self._core = core
         self._debts = debts
-        self._give_up = give_up
         self._seen: set[tuple[int, Hashable]] = set()
         self.on = False
         """Whether it looks already; whoever makes a debt calls `begin` if not."""
@@ -67,7 +65,7 @@ class AnswerWatch:
             elif again and self._core.now - debt.since > debt.patience:
                 hopeless[id(debt.taker)] = debt.taker, debt.what
         for taker, reason in hopeless.values():
-            self._give_up(taker, reason)
+            taker.give_up(reason)
         if debts:
             self.begin()
         else:

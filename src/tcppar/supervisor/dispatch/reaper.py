@@ -18,7 +18,6 @@ from tcppar.supervisor.connections.table import Table
 from tcppar.supervisor.core import Core
 from tcppar.supervisor.dispatch import control_folder
 from tcppar.supervisor.dispatch.spawner_process import SpawnerProcess
-from tcppar.supervisor.dispatch.taker import Taker
 from tcppar.supervisor.snapshot import PoolRecord
 
 # Where orphans do not become our children, nobody tells of their end: they are looked at this often.
@@ -31,16 +30,15 @@ _MOST_AT_ONCE = 4096
 _REMEMBERED = 1024
 
 
-class SpawnerPool(Protocol):
+class Crew(Protocol):
     """Whoever has to know of a spawner's end."""
 
     plan: ChildPlan
 
     def describe(self, *, in_force: bool) -> PoolRecord: ...
-    def on_report(self, taker: Taker, report: Report) -> None: ...
+    def on_report(self, spawner: SpawnerProcess, report: Report) -> None: ...
     def on_exit(self, spawner: SpawnerProcess, outcome: str) -> None: ...
     def on_stopped(self, spawner: SpawnerProcess) -> None: ...
-    def give_up(self, taker: Taker, reason: str) -> None: ...
     def kill(self) -> None: ...
 
 
@@ -51,7 +49,7 @@ class Reaper:
         self._core = core
         self._table = table
         self._control_files: dict[int, str] = {}
-        self._spawners: dict[int, tuple[SpawnerPool, SpawnerProcess]] = {}
+        self._spawners: dict[int, tuple[Crew, SpawnerProcess]] = {}
         self._others: dict[int, Callable[[int], None]] = {}
         self._orphans: dict[int, Connection] = {}
         # How those have ended whom nobody knew: an orphan can be reaped before the spawner that has left it.
@@ -68,9 +66,9 @@ class Reaper:
         return self._control_files
 
     @property
-    def pools(self) -> list[SpawnerPool]:
-        """All pools with a spawner that lives, each once."""
-        return list({id(pool): pool for pool, _ in self._spawners.values()}.values())
+    def crews(self) -> list[Crew]:
+        """All with a spawner that lives, each once."""
+        return list({id(crew): crew for crew, _ in self._spawners.values()}.values())
 
     def hear_of(self, news: int, parent: int) -> None:
         """Somebody else is told of ends that are ours to know, and passes them on.
@@ -87,9 +85,9 @@ class Reaper:
         self._core.adoptive_parents.discard(parent)
         self._look_for_spawners()
 
-    def expect(self, pool: SpawnerPool, spawner: SpawnerProcess) -> None:
+    def expect(self, crew: Crew, spawner: SpawnerProcess) -> None:
         """This spawner is a child of ours."""
-        self._spawners[spawner.pid] = (pool, spawner)
+        self._spawners[spawner.pid] = (crew, spawner)
 
     @property
     def spawners(self) -> list[SpawnerProcess]:
@@ -147,24 +145,24 @@ class Reaper:
         self._looks_for_spawners = False
         self.find_the_lost()
 
-    def _spawner_ended(self, pool: SpawnerPool, spawner: SpawnerProcess, status: int | None) -> None:
+    def _spawner_ended(self, crew: Crew, spawner: SpawnerProcess, status: int | None) -> None:
         spawner.is_reaped = True
         spawner.read_to_the_end()
         if self._core.features.subreaper:
-            self._find_unreported(pool, spawner)
-        pool.on_exit(spawner, "nobody knows how" if status is None else outcome.in_words(status))
+            self._find_unreported(crew, spawner)
+        crew.on_exit(spawner, "nobody knows how" if status is None else outcome.in_words(status))
         children, spawner.children = list(spawner.children.values()), {}
         for connection in children:
             self._table.orphaned(connection)
-            if path := control_file.path_of(pool.plan.control_directory, self._table.id_of(connection)):
+            if path := control_file.path_of(crew.plan.control_directory, self._table.id_of(connection)):
                 self._control_files[connection.number] = path
             self.look_after(connection)
 
-    def _find_unreported(self, pool: SpawnerPool, spawner: SpawnerProcess) -> None:
+    def _find_unreported(self, crew: Crew, spawner: SpawnerProcess) -> None:
         """It may have made a child and died before it said so: offered again, that connection would get two."""
         for connection in list(spawner.offered.values()):
             if (pid := self.child_of(connection)) is not None:
-                pool.on_report(spawner, Taken(connection.number, pid, 0.0))
+                crew.on_report(spawner, Taken(connection.number, pid, 0.0))
 
     # Whose processes are whose.
 
@@ -199,7 +197,7 @@ class Reaper:
         """Nobody tells of the end of a connection's process: end the spawner that should."""
         maker = 0 if connection.holder is None else connection.holder.maker_pid
         if (entry := self._spawners.get(maker)) is not None:
-            entry[0].give_up(entry[1], reason)
+            entry[1].give_up(reason)
 
     def _own_children(self) -> list[int]:
         """Processes that can be orphans of our spawners, those included that have ended and wait to be reaped."""

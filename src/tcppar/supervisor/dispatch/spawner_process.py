@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import sys
+from typing import Protocol
 
 import msgspec
 
@@ -12,28 +13,37 @@ from tcppar.descriptors import CHANNEL_DESCRIPTOR
 from tcppar.net import channel as channels
 from tcppar.net import descriptor_limit
 from tcppar.net.platform import Features
-from tcppar.records import ChildPlan, Deliver, HandlerMode
+from tcppar.records import ChildPlan, Deliver, HandlerMode, Report
 from tcppar.supervisor.connection import Connection
 from tcppar.supervisor.dispatch import interpreter
 from tcppar.supervisor.dispatch.parts import Parts
-from tcppar.supervisor.dispatch.taker import Taker, TakerOwner
+from tcppar.supervisor.dispatch.taker import Taker
 
 # Offers that a spawner may have in hand: enough that it never waits for the supervisor, few enough that another,
 # idle spawner does not wait for this one.
 MOST_OFFERS = 6
 
 
+class SpawnerOwner(Protocol):
+    """Whoever answers for a spawner."""
+
+    def on_report(self, spawner: "SpawnerProcess", report: Report) -> None: ...
+    def on_channel_closed(self, spawner: "SpawnerProcess") -> None: ...
+    def give_up(self, spawner: "SpawnerProcess", reason: str) -> None: ...
+
+
 class SpawnerProcess(Taker):
     """A running spawner."""
 
-    def __init__(self, owner: TakerOwner, parts: Parts, end: socket.socket, pid: int) -> None:
-        super().__init__(owner, parts, end)
+    def __init__(self, owner: SpawnerOwner, parts: Parts, end: socket.socket, pid: int) -> None:
+        super().__init__(parts, end)
+        self._owner = owner
         self.pid = pid
         self.is_reaped = False
         parts.core.waiter.register(self)
 
     @classmethod
-    def started(cls, owner: TakerOwner, parts: Parts, plan: ChildPlan, stderr: int) -> "SpawnerProcess":
+    def started(cls, owner: SpawnerOwner, parts: Parts, plan: ChildPlan, stderr: int) -> "SpawnerProcess":
         """Start one.
 
         Args:
@@ -58,7 +68,7 @@ class SpawnerProcess(Taker):
         return spawner
 
     @classmethod
-    def started_with_log(cls, owner: TakerOwner, parts: Parts, plan: ChildPlan) -> "SpawnerProcess":
+    def started_with_log(cls, owner: SpawnerOwner, parts: Parts, plan: ChildPlan) -> "SpawnerProcess":
         """Start one whose own words are for the log too.
 
         Raises:
@@ -85,6 +95,16 @@ class SpawnerProcess(Taker):
             if connection.log is not None:
                 connection.log.end()  # whoever had the other end was to have the connection, and is dead
             self._parts.logs.give(connection)
+
+    def _act_upon(self, report: Report) -> None:
+        self._owner.on_report(self, report)
+
+    def give_up(self, reason: str) -> None:
+        """End it, for it does not answer, or says what cannot be so."""
+        self._owner.give_up(self, reason)
+
+    def _channel_closed(self) -> None:
+        self._owner.on_channel_closed(self)
 
     def deliver(self, connection: Connection, number: signal.Signals) -> None:
         """Let it send a signal to the process group of one of its children."""

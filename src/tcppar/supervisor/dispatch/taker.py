@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 from enum import Enum
-from typing import Protocol
 
 import msgspec
 
@@ -35,12 +34,13 @@ class Misconduct(Exception):
     """A report does not fit what the supervisor knows: whoever sent it is not to be believed any more."""
 
 
-class TakerOwner(Protocol):
-    """Whoever answers for it. `on_report` raises Misconduct."""
+_LONGEST_QUOTE = 200
 
-    def on_report(self, taker: "Taker", report: Report) -> None: ...
-    def on_channel_closed(self, taker: "Taker") -> None: ...
-    def give_up(self, taker: "Taker", reason: str) -> None: ...
+
+def expect(fits: bool, report: Report) -> None:
+    """Raise Misconduct unless a report fits what is known."""
+    if not fits:
+        raise Misconduct(f"it sent an impossible report: {str(report)[:_LONGEST_QUOTE]}")
 
 
 # The names of all files that a large program is made of; other reports are a few dozen bytes.
@@ -67,8 +67,7 @@ class Taker:
         log: where its own descriptor 2 leads, if to the log.
     """
 
-    def __init__(self, owner: TakerOwner, parts: Parts, end: socket.socket) -> None:
-        self._owner = owner
+    def __init__(self, parts: Parts, end: socket.socket) -> None:
         self._parts = parts
         self._core = core = parts.core
         self.state = TakerState.STARTING
@@ -140,22 +139,35 @@ class Taker:
 
     def take(self, batches: list[list[Report]]) -> str | None:
         """Act upon reports; what is wrong with them if one cannot be so."""
-        on_report = self._owner.on_report
         try:
             for batch in batches:
                 if not batch:
                     return "it sent an empty report"
                 for report in batch:
                     if not self._may_repeat or self._is_news(report):
-                        on_report(self, report)
+                        self._act_upon(report)
         except Misconduct as error:
             return str(error)
         self._may_repeat = False
         return None
 
+    # What its owner does about it.
+
+    def _act_upon(self, report: Report) -> None:
+        """Do what a report calls for.
+
+        Raises:
+            Misconduct: it does not fit what is known.
+        """
+        raise NotImplementedError
+
     def give_up(self, reason: str) -> None:
-        """It is not to be believed any more."""
-        self._owner.give_up(self, reason)
+        """End it, for it does not answer, or says what cannot be so."""
+        raise NotImplementedError
+
+    def _channel_closed(self) -> None:
+        """Its channel is closed: it ends."""
+        raise NotImplementedError
 
     def _is_news(self, report: Report) -> bool:
         """Whether a report was not acted upon by a supervisor that died before it could let go of it."""
@@ -287,7 +299,7 @@ class Taker:
             self._outbox.discard()
             if self.log is not None:
                 self.log.end()
-            self._owner.on_channel_closed(self)
+            self._channel_closed()
             # Before its channel's number can be another's, but when it is settled what it has had.
             for connection in (*self.children.values(), *self.offered.values()):
                 self._parts.table.channel_lost(connection)

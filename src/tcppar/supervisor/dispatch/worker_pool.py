@@ -1,22 +1,23 @@
 """The workers of a service: one spawner that has loaded the handler, and the workers it is asked to make."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from tcppar.config import ServiceConfig
-from tcppar.events import WorkerEnded, WorkerStarted
+from tcppar.events import GivenUp, WorkerEnded, WorkerStarted
 from tcppar.net import channel as channels
 from tcppar.policy import outcome, staffing
 from tcppar.policy.outcome import is_end
-from tcppar.records import Busy, Ended, Failed, Leaving, Ready, Report, Taken
+from tcppar.records import Busy, Ended, Failed, Leaving, Ready, Refused, Report, Taken
 from tcppar.supervisor.connection import Connection
 from tcppar.supervisor.dispatch.answers import Debt
+from tcppar.supervisor.dispatch.debts import spawner_debts, worker_debts
 from tcppar.supervisor.dispatch.parts import Parts
-from tcppar.supervisor.dispatch.pool import Pool, PoolOwner, expect
+from tcppar.supervisor.dispatch.pool import Pool, PoolOwner
 from tcppar.supervisor.dispatch.reaper import Reaper
 from tcppar.supervisor.dispatch.spawner_process import SpawnerProcess
-from tcppar.supervisor.dispatch.taker import Taker, TakerState
+from tcppar.supervisor.dispatch.taker import Taker, TakerState, expect
 from tcppar.supervisor.dispatch.worker_process import WorkerProcess
 from tcppar.supervisor.snapshot import PoolRecord, WorkerRecord
 
@@ -24,12 +25,8 @@ _READY = TakerState.READY
 
 # How long our copy of a connection may stay open beside its worker's.
 _LONGEST_UNTAKEN = 0.01
-# Who is idle reads an offer at once, and who has closed its channel ends; to fork a worker, and to tell of one's end,
-# may take a spawner longer.
-_WORKERS_PATIENCE = 0.5
+# Who has closed its channel ends at once.
 _LOSS_PATIENCE = 0.5
-_HIRE_PATIENCE = 10.0
-_END_PATIENCE = 3.0
 # Of a worker that is not known any more its spawner tells that it was made, and that it has ended.
 _MOST_STRAYS = 2
 
@@ -56,7 +53,7 @@ class WorkerPool(Pool):
 
     def _go_on(self, former: PoolRecord) -> None:
         super()._go_on(former)
-        spawners = {spawner.pid: spawner for spawner in self.spawners}
+        spawners = {spawner.pid: spawner for spawner in self.crew.spawners}
         for record in former.workers:
             if (spawner := spawners.get(record.spawner)) is not None and record.taker.is_there:
                 end = channels.taken_up(record.taker.descriptor)
@@ -67,6 +64,11 @@ class WorkerPool(Pool):
 
     def _describe_workers(self) -> list[WorkerRecord]:
         return [worker.describe_worker() for worker in self.workers.values() if worker.state is not TakerState.LOST]
+
+    @property
+    def number_of_workers(self) -> int:
+        """How many there are."""
+        return len(self.workers)
 
     @property
     def takers(self) -> list[Taker]:
@@ -84,7 +86,6 @@ class WorkerPool(Pool):
     def take_settings(self, config: ServiceConfig) -> None:
         """Go on with settings that make the same workers."""
         super().take_settings(config)
-        self._spawners_wanted = 1
         self._bounds = config.settings.workers
 
     # Handing over.
@@ -147,33 +148,42 @@ class WorkerPool(Pool):
 
     # More and fewer.
 
-    def prepare(self, former: Pool | None) -> None:
+    def prepare(self, former: Pool | None, on_first_ready: Callable[[Refused | None], None]) -> None:
         """Start a spawner, and as many workers as the former pool has. Else all who come while these are being made,
         which under load took more than a second for two dozen, would wait for the first ones.
         """
-        there = len(former.workers) if isinstance(former, WorkerPool) else 0
+        there = 0 if former is None else former.number_of_workers
         self._first_workers = min(max(self._bounds.least, there), self._bounds.most)
-        super().prepare(former)
+        super().prepare(former, on_first_ready)
 
-    def _on_spawner_ready(self) -> None:
-        if self.on_first_ready is not None:
-            spawner = self.spawners[0]
+    def on_spawner_ready(self) -> None:
+        """It can make workers."""
+        if self.crew.on_first_ready is not None:
+            spawner = self.crew.spawners[0]
             while len(self.workers) < self._first_workers and self._try_to_hire(spawner):
                 pass
         self._ready_if_complete()
 
     def _ready_if_complete(self) -> None:
         """To be short of some workers is no reason to refuse: more are hired when it can be done."""
-        if self.on_first_ready is None:
+        if self.crew.on_first_ready is None:
             return
         if not any(worker.state is TakerState.STARTING for worker in self.workers.values()):
-            self._first(None)
+            self.crew.first(None)
 
     def grow(self, waiting: int, waiting_since: float) -> None:
         """Hire if workers are too few, and replace the spawner if it is gone."""
-        super().grow(0, waiting_since)
-        spawner = next((spawner for spawner in self.spawners if spawner.state is _READY), None)
-        if spawner is None or self._retired or self._core.now < self._may_start_at:
+        self.may_be_small = False
+        crew = self.crew
+        if not crew.may_start:
+            return
+        if not any(spawner.state in (TakerState.STARTING, _READY) for spawner in crew.spawners):
+            try:
+                crew.start_one()
+            except OSError as error:
+                crew.start_failed(error.errno or 0)
+        spawner = next((spawner for spawner in crew.spawners if spawner.state is _READY), None)
+        if spawner is None:
             return
         waited = self._core.now - waiting_since if waiting else None
         while self._wants_another(waited) and self._try_to_hire(spawner):
@@ -183,7 +193,7 @@ class WorkerPool(Pool):
         try:
             self._hire(spawner)
         except OSError as error:
-            self._start_failed(error.errno or 0)
+            self.crew.start_failed(error.errno or 0)
             return False
         return True
 
@@ -211,7 +221,7 @@ class WorkerPool(Pool):
         for worker in [worker for worker in self._idle[: max(surplus, 0)] if worker.idle_since <= oldest]:
             self._idle.remove(worker)
             worker.retire()
-        if surplus > 0 and not self._retired:
+        if surplus > 0 and not self.crew.retired:
             self._watch_dismissals()
 
     def retire(self) -> None:
@@ -223,26 +233,24 @@ class WorkerPool(Pool):
 
     # What they say.
 
-    def on_report(self, taker: Taker, report: Report) -> None:
-        """A worker reports, or the spawner, of a worker.
+    def on_spawner_report(self, spawner: SpawnerProcess, report: Report) -> None:
+        """The spawner tells of a worker.
 
         Raises:
-            Misconduct: it tells of what was not asked of it, or of another's.
+            Misconduct: it tells of what was not asked of it.
         """
-        if isinstance(taker, WorkerProcess):
-            self._on_worker(taker, report)
-        elif isinstance(report, Taken | Ended | Busy | Failed):
-            # One that is not known any more had lost its channel and was forgotten with it.
-            worker = self.workers.get(report.number)
-            expect(worker is None or worker.spawner is taker, report)
-            expect(-self._core.workers_hired <= report.number < 0, report)
-            if worker is not None:
-                self._on_spawner(worker, report)
-            else:
-                self._strays += 1
-                expect(self._strays <= _MOST_STRAYS * self._core.workers_hired, report)
+        if not isinstance(report, Taken | Ended | Busy | Failed):
+            expect(False, report)
+            return
+        # One that is not known any more had lost its channel and was forgotten with it.
+        worker = self.workers.get(report.number)
+        expect(worker is None or worker.spawner is spawner, report)
+        expect(-self._core.workers_hired <= report.number < 0, report)
+        if worker is not None:
+            self._on_spawner(worker, report)
         else:
-            super().on_report(taker, report)
+            self._strays += 1
+            expect(self._strays <= _MOST_STRAYS * self._core.workers_hired, report)
 
     def _on_spawner(self, worker: WorkerProcess, report: Taken | Ended | Busy | Failed) -> None:
         if isinstance(report, Taken):
@@ -257,7 +265,12 @@ class WorkerPool(Pool):
         else:
             self._not_made(worker, report)
 
-    def _on_worker(self, worker: WorkerProcess, report: Report) -> None:
+    def on_report(self, worker: WorkerProcess, report: Report) -> None:
+        """A worker reports.
+
+        Raises:
+            Misconduct: it tells of what was not asked of it, or of another's.
+        """
         if isinstance(report, Ended):
             its = report.number in worker.offered or report.number in worker.children
             expect(its and is_end(report.status), report)
@@ -300,53 +313,31 @@ class WorkerPool(Pool):
         if worker.state is TakerState.STARTING:
             worker.state = _READY
             self._core.structure_changed()
-            self._restart.succeed()
+            self.crew.start_worked()
             self._is_idle(worker)
             self._ready_if_complete()
 
     def _debts(self) -> Iterator[Debt]:
-        yield from super()._debts()
-        for worker in self.workers.values():
-            spawner = worker.spawner
-            if worker.state is TakerState.LOST:
-                if worker.lives():
-                    continue
-                what = f"it does not report how worker pid {worker.pid} ended"
-                yield Debt(spawner, worker.number, worker.lost_at, _END_PATIENCE, what)
-            elif worker.state is TakerState.STARTING:
-                yield Debt(spawner, worker.number, worker.hired_at, _HIRE_PATIENCE, "it does not start a worker")
-            elif worker.given_up:
-                yield Debt(spawner, worker.number, self._core.now, _END_PATIENCE, "its worker does not end")
-            elif worker.state is TakerState.RETIRING and not worker.offered and not worker.children:
-                yield Debt(worker, "end", worker.retired_at, _END_PATIENCE, "it has nothing to do but does not end")
-            elif worker.offered:
-                first = next(iter(worker.offered.values()))
-                matter = first.number, first.attempts
-                yield Debt(
-                    worker,
-                    matter,
-                    first.offered_at,
-                    _WORKERS_PATIENCE,
-                    "it does not take the connection it was offered",
-                )
+        yield from spawner_debts(self.crew.spawners)
+        yield from worker_debts(self.workers.values(), self._core.now)
 
-    def role_of(self, taker: Taker) -> str:
-        """What it is called in the log."""
-        return "worker" if isinstance(taker, WorkerProcess) else "spawner"
+    def give_up(self, worker: WorkerProcess, reason: str) -> None:
+        """End one that does not answer, or says what cannot be so. What it has not read goes to another when the system
+        has closed its channel.
+        """
+        if worker in self._idle:
+            self._idle.remove(worker)
+        worker.retire()
+        if not worker.given_up:
+            worker.given_up = True
+            self._core.structure_changed()
+            self._core.log.emit(GivenUp(service=self._owner.name, role="worker", pid=worker.pid, reason=reason))
+        worker.send_signal(signal.SIGKILL)
+        self._core.timers.at(self._core.later(_LOSS_PATIENCE), partial(self._make_sure, worker))
 
-    def give_up(self, taker: Taker, reason: str) -> None:
-        """As for any pool. What a worker has not read goes to another when the system has closed its channel."""
-        if isinstance(taker, WorkerProcess):
-            if taker in self._idle:
-                self._idle.remove(taker)
-            taker.retire()
-        super().give_up(taker, reason)
-
-    def _make_sure(self, taker: Taker) -> None:
-        if not isinstance(taker, WorkerProcess):
-            super()._make_sure(taker)
-        elif self.workers.get(taker.number) is taker and (taker.given_up or not taker.children):
-            taker.send_signal(signal.SIGKILL)
+    def _make_sure(self, worker: WorkerProcess) -> None:
+        if self.workers.get(worker.number) is worker and (worker.given_up or not worker.children):
+            worker.send_signal(signal.SIGKILL)
 
     def on_retiring(self, worker: WorkerProcess) -> None:
         """It is to end, which it may not do."""
@@ -360,29 +351,26 @@ class WorkerPool(Pool):
     def _not_made(self, worker: WorkerProcess, report: Busy | Failed) -> None:
         worker.lose_channel()
         self._forget(worker)
-        self._start_failed(report.errno if isinstance(report, Busy) else 0)
+        self.crew.start_failed(report.errno if isinstance(report, Busy) else 0)
 
-    def on_channel_closed(self, taker: Taker) -> None:
+    def on_channel_closed(self, worker: WorkerProcess) -> None:
         """A worker ends. What it was offered and has not taken is offered to another at once; what it has taken ends
         when the worker is reaped, and it is known how."""
-        if not isinstance(taker, WorkerProcess):
-            super().on_channel_closed(taker)
-            return
-        taker.lost_at = self._core.now
+        worker.lost_at = self._core.now
         self._watch_answers()
         # One that does not end by itself then is of no use to anybody, but for a client that it has.
-        self._core.timers.at(self._core.later(_LOSS_PATIENCE), partial(self._make_sure, taker))
-        if taker in self._idle:
-            self._idle.remove(taker)
-        if taker.offered and self._core.features.tells_unread and not taker.left_unread:
-            self._has_taken(taker)
-        for connection in list(taker.offered.values()):
+        self._core.timers.at(self._core.later(_LOSS_PATIENCE), partial(self._make_sure, worker))
+        if worker in self._idle:
+            self._idle.remove(worker)
+        if worker.offered and self._core.features.tells_unread and not worker.left_unread:
+            self._has_taken(worker)
+        for connection in list(worker.offered.values()):
             self._owner.offer_again(connection)
-        taker.offered.clear()
-        if taker.spawner not in self.spawners:
-            for connection in list(taker.children.values()):
+        worker.offered.clear()
+        if worker.spawner not in self.crew.spawners:
+            for connection in list(worker.children.values()):
                 self._reaper.look_after(connection)
-            self._forget(taker)  # nobody will tell us of its end
+            self._forget(worker)  # nobody will tell us of its end
 
     def _worker_ended(self, worker: WorkerProcess, ended: Ended) -> None:
         # A process that it has left behind may keep its channel open, whose end would else tell what it has read.
@@ -403,7 +391,7 @@ class WorkerPool(Pool):
             )
         )
         if not worker.began:
-            self._hold_off()  # it never began: the next would not either
+            self.crew.hold_off()  # it never began: the next would not either
 
     def _forget(self, worker: WorkerProcess) -> None:
         self.workers.pop(worker.number, None)
@@ -411,9 +399,9 @@ class WorkerPool(Pool):
         self._ready_if_complete()
         self._core.structure_changed()
 
-    def on_exit(self, spawner: SpawnerProcess, outcome: str) -> None:
+    def on_spawner_exit(self, spawner: SpawnerProcess) -> None:
         """The spawner is dead. Its workers serve the connections that they have to the end, and no more."""
-        super().on_exit(spawner, outcome)
+        super().on_spawner_exit(spawner)
         for worker in list(self.workers.values()):
             if worker.spawner is spawner:
                 worker.retire()

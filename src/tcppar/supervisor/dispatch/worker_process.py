@@ -6,17 +6,20 @@ import socket
 from typing import Protocol
 
 from tcppar.net import channel as channels
-from tcppar.records import Deliver, Hire
+from tcppar.records import Deliver, Hire, Report
 from tcppar.supervisor.connection import Connection
 from tcppar.supervisor.dispatch.parts import Parts
 from tcppar.supervisor.dispatch.spawner_process import SpawnerProcess
-from tcppar.supervisor.dispatch.taker import Taker, TakerOwner, TakerState
+from tcppar.supervisor.dispatch.taker import Taker, TakerState
 from tcppar.supervisor.snapshot import WorkerRecord
 
 
-class WorkerOwner(TakerOwner, Protocol):
+class WorkerOwner(Protocol):
     """Whoever answers for a worker, and knows which are idle."""
 
+    def on_report(self, worker: "WorkerProcess", report: Report) -> None: ...
+    def on_channel_closed(self, worker: "WorkerProcess") -> None: ...
+    def give_up(self, worker: "WorkerProcess", reason: str) -> None: ...
     def on_engaged(self, worker: "WorkerProcess", connection: Connection) -> None: ...
     def on_retiring(self, worker: "WorkerProcess") -> None: ...
 
@@ -38,9 +41,9 @@ class WorkerProcess(Taker):
     def __init__(
         self, owner: WorkerOwner, parts: Parts, end: socket.socket, number: int, spawner: SpawnerProcess
     ) -> None:
-        super().__init__(owner, parts, end)
+        super().__init__(parts, end)
         core = parts.core
-        self._hirer = owner
+        self._owner = owner
         self.number = number
         self.spawner = spawner
         self.hired_at = core.now
@@ -102,7 +105,7 @@ class WorkerProcess(Taker):
         self.go_on(former.taker)
 
     def _order_to_retire(self) -> None:
-        self._hirer.on_retiring(self)
+        self._owner.on_retiring(self)
         # It waits until the worker has read what it was offered: an order behind an offer would look like one unread.
         self._owes_order = True
         self.settle()
@@ -113,9 +116,19 @@ class WorkerProcess(Taker):
             self._owes_order = False
             super()._order_to_retire()
 
+    def _act_upon(self, report: Report) -> None:
+        self._owner.on_report(self, report)
+
+    def give_up(self, reason: str) -> None:
+        """End it, for it does not answer, or says what cannot be so."""
+        self._owner.give_up(self, reason)
+
+    def _channel_closed(self) -> None:
+        self._owner.on_channel_closed(self)
+
     def was_asked(self, connection: Connection) -> None:
         """It is not idle any more."""
-        self._hirer.on_engaged(self, connection)
+        self._owner.on_engaged(self, connection)
 
     @property
     def maker_pid(self) -> int:

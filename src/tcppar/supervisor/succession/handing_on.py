@@ -70,9 +70,9 @@ def describe(
 ) -> bytes:
     """All that a next supervisor must know, but for the connections, as the ledger keeps it."""
     serving, leaving = list(serving), list(leaving)
-    in_force = {id(service.pool): service.pool for service in (*serving, *leaving) if service.pool is not None}
-    pools = [pool.describe(in_force=True) for pool in in_force.values()]
-    pools += [pool.describe(in_force=False) for pool in reaper.pools if id(pool) not in in_force]
+    in_force = [service.pool.crew for service in (*serving, *leaving) if service.pool is not None]
+    pools = [crew.describe(in_force=True) for crew in in_force]
+    pools += [crew.describe(in_force=False) for crew in reaper.crews if crew not in in_force]
     return snapshot.encoded(
         Snapshot(
             version=snapshot.VERSION,

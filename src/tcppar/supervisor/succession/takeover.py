@@ -22,9 +22,9 @@ from tcppar.supervisor.connection import Connection, Holder
 from tcppar.supervisor.connections.enforcer import Enforcer
 from tcppar.supervisor.dispatch.modes import pool_for
 from tcppar.supervisor.dispatch.parts import Parts
+from tcppar.supervisor.dispatch.pool import Pool
 from tcppar.supervisor.dispatch.reaper import Reaper
 from tcppar.supervisor.dispatch.taker import Taker
-from tcppar.supervisor.dispatch.worker_pool import WorkerPool
 from tcppar.supervisor.dispatch.worker_process import WorkerProcess
 from tcppar.supervisor.intake.acceptor import Acceptor
 from tcppar.supervisor.service import Service
@@ -68,6 +68,7 @@ class Takeover:
         self._read_before = left.unfinished if succession.upgraded else {}
         self._unclaimed = succession.found - succession.kept - succession.strangers
         self._acceptors: dict[int, Acceptor] = {}
+        self._pools: list[Pool] = []
         self._takers: dict[int, Taker] = {}
         self._peers: set[tuple[str, int]] = set()
 
@@ -90,9 +91,8 @@ class Takeover:
         self._rebuild_logs()
         for connection in self._rebuild_connections(entries, services):
             self._settle(connection)
-        for pool in self._reaper.pools:
-            if isinstance(pool, WorkerPool):
-                pool.find_idle()
+        for pool in self._pools:
+            pool.find_idle()
         self._parts.logs.read_before.clear()
         self._adopt_or_close()
         self._reaper.find_the_lost()
@@ -142,11 +142,12 @@ class Takeover:
         # Before anything is made of the record: what the pool closes on the way is then another's, or nobody's.
         self._unclaimed.difference_update(snapshot.descriptors_of(record))
         pool = pool_for(record.config)(owner, record.config, self._parts, self._reaper, record)
+        self._pools.append(pool)
         if record.in_force:
             owner.put_in_force(owner.config, pool)
         elif not record.retired:
             pool.retire()  # a reload had prepared it
-        for taker in (*pool.spawners, *pool.takers):
+        for taker in (*pool.crew.spawners, *pool.takers):
             self._takers[taker.fileno()] = taker
 
     def _rebuild_logs(self) -> None:
