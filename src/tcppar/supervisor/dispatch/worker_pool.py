@@ -13,18 +13,18 @@ from tcppar.records import Busy, Ended, Failed, Leaving, Ready, Refused, Report,
 from tcppar.supervisor.connection import Connection
 from tcppar.supervisor.dispatch.answers import Debt
 from tcppar.supervisor.dispatch.debts import spawner_debts, worker_debts
+from tcppar.supervisor.dispatch.idle_workers import IdleWorkers
 from tcppar.supervisor.dispatch.parts import Parts
 from tcppar.supervisor.dispatch.pool import Pool, PoolOwner
 from tcppar.supervisor.dispatch.reaper import Reaper
 from tcppar.supervisor.dispatch.spawner_process import SpawnerProcess
 from tcppar.supervisor.dispatch.taker import Taker, TakerState, expect
+from tcppar.supervisor.dispatch.takings import Takings
 from tcppar.supervisor.dispatch.worker_process import WorkerProcess
 from tcppar.supervisor.snapshot import PoolRecord, WorkerRecord
 
 _READY = TakerState.READY
 
-# How long our copy of a connection may stay open beside its worker's.
-_LONGEST_UNTAKEN = 0.01
 # Who has closed its channel ends at once.
 _LOSS_PATIENCE = 0.5
 # Of a worker that is not known any more its spawner tells that it was made, and that it has ended.
@@ -43,9 +43,8 @@ class WorkerPool(Pool):
         former: PoolRecord | None = None,
     ) -> None:
         self.workers: dict[int, WorkerProcess] = {}
-        self._idle: list[WorkerProcess] = []
-        self._dismissals_watched = False
-        self._takings_watched = False
+        self._idle = IdleWorkers(parts.core, self._surplus)
+        self._takings = Takings(parts.core, self.workers, self._has_taken)
         self._growth_watched = False
         self._strays = 0
         self._first_workers = 0
@@ -79,9 +78,9 @@ class WorkerPool(Pool):
         """After taking over: who has no connection is idle; of the others, what they have read is looked for."""
         for worker in self.workers.values():
             if not worker.offered and not worker.children:
-                self._is_idle(worker)
-            elif worker.offered and self._core.features.tells_unread and not self._takings_watched:
-                self._watch_takings()
+                self._idle.add(worker)
+            elif worker.offered:
+                self._takings.expect()
 
     def take_settings(self, config: ServiceConfig) -> None:
         """Go on with settings that make the same workers."""
@@ -97,11 +96,8 @@ class WorkerPool(Pool):
 
     def choose(self) -> Taker | None:
         """An idle worker, which stays among the idle until it has been offered something; None if there is none."""
-        idle = self._idle
-        while idle:
-            if idle[-1].state is _READY:
-                return idle[-1]
-            idle.pop()
+        if (worker := self._idle.choose()) is not None:
+            return worker
         if not self._growth_watched:
             self._growth_watched = True
             self._core.timers.at(self._core.later(staffing.PATIENCE), self._may_grow)
@@ -113,38 +109,15 @@ class WorkerPool(Pool):
 
     def on_engaged(self, worker: WorkerProcess, connection: Connection) -> None:
         """The worker that was chosen has been offered a connection."""
-        assert self._idle[-1] is worker
-        self._idle.pop()
+        self._idle.engaged(worker)
         self._parts.table.expect_child(worker.pid, connection)
         worker.serves(connection)
-        if self._core.features.tells_unread and not self._takings_watched:
-            self._watch_takings()
-
-    def _watch_takings(self) -> None:
-        self._takings_watched = True
-        self._core.timers.at(self._core.later(_LONGEST_UNTAKEN), self._look_for_takings)
-
-    def _look_for_takings(self) -> None:
-        """Workers do not say what they take: most conversations are over before anybody would want to know. Of the
-        others, our copies of the connections are closed now."""
-        self._takings_watched = False
-        for worker in self.workers.values():
-            if worker.offered:
-                if worker.has_read():
-                    self._has_taken(worker)
-                elif not self._takings_watched:
-                    self._watch_takings()
+        self._takings.expect()
 
     def _has_taken(self, worker: WorkerProcess) -> None:
         for number in list(worker.offered):
             self._owner.on_taken(worker, Taken(number, worker.pid, 0.0))
         worker.settle()
-
-    def _is_idle(self, worker: WorkerProcess) -> None:
-        # A supervisor that takes over hears of what was known before: the worker may have the next connection by now.
-        if worker.state is _READY and not worker.offered and not worker.children:
-            worker.idle_since = self._core.now
-            self._idle.append(worker)
 
     # More and fewer.
 
@@ -206,23 +179,10 @@ class WorkerPool(Pool):
         number = self._core.number_of_next_worker()
         self.workers[number] = WorkerProcess.hired(self, self._parts, number, spawner, self._owner.name)
         self._watch_answers()
-        if len(self.workers) > self._bounds.least and not self._dismissals_watched:
-            self._watch_dismissals()
+        self._idle.watch_surplus()
 
-    def _watch_dismissals(self) -> None:
-        self._dismissals_watched = True
-        self._core.timers.at(self._core.later(staffing.IDLE_PERIOD), self._dismiss_idle)
-
-    def _dismiss_idle(self) -> None:
-        """Let those go that are too many and have been idle long: they stand first."""
-        self._dismissals_watched = False
-        oldest = self._core.now - staffing.IDLE_PERIOD
-        surplus = len(self.workers) - self._bounds.least
-        for worker in [worker for worker in self._idle[: max(surplus, 0)] if worker.idle_since <= oldest]:
-            self._idle.remove(worker)
-            worker.retire()
-        if surplus > 0 and not self.crew.retired:
-            self._watch_dismissals()
+    def _surplus(self) -> int:
+        return 0 if self.crew.retired else len(self.workers) - self._bounds.least
 
     def retire(self) -> None:
         """Take no more connections; workers end with the one that they have, and the spawner with the last worker."""
@@ -305,7 +265,7 @@ class WorkerPool(Pool):
         else:
             self._owner.end(worker.children.pop(ended.number), ended)
         worker.settle()
-        self._is_idle(worker)
+        self._idle.add(worker)
 
     def _worker_began(self, worker: WorkerProcess, ready: Ready) -> None:
         worker.pid = ready.pid
@@ -314,7 +274,7 @@ class WorkerPool(Pool):
             worker.state = _READY
             self._core.structure_changed()
             self.crew.start_worked()
-            self._is_idle(worker)
+            self._idle.add(worker)
             self._ready_if_complete()
 
     def _debts(self) -> Iterator[Debt]:
@@ -325,8 +285,7 @@ class WorkerPool(Pool):
         """End one that does not answer, or says what cannot be so. What it has not read goes to another when the system
         has closed its channel.
         """
-        if worker in self._idle:
-            self._idle.remove(worker)
+        self._idle.remove(worker)
         worker.retire()
         if not worker.given_up:
             worker.given_up = True
@@ -360,8 +319,7 @@ class WorkerPool(Pool):
         self._watch_answers()
         # One that does not end by itself then is of no use to anybody, but for a client that it has.
         self._core.timers.at(self._core.later(_LOSS_PATIENCE), partial(self._make_sure, worker))
-        if worker in self._idle:
-            self._idle.remove(worker)
+        self._idle.remove(worker)
         if worker.offered and self._core.features.tells_unread and not worker.left_unread:
             self._has_taken(worker)
         for connection in list(worker.offered.values()):
