@@ -117,7 +117,7 @@ def _one_of(kind: EnumType) -> str:
 def events_page() -> str:
     """docs/events.md."""
     kinds: list[type[Event]] = Event.__subclasses__()
-    return "\n".join([_first_line("src/tcppar/events.py"), _EVENTS_HEAD, *(_event(kind) for kind in kinds)])
+    return "\n".join([_first_line("src/tcppar/events"), _EVENTS_HEAD, *(_event(kind) for kind in kinds)])
 
 
 def _event(kind: type[Event]) -> str:
