@@ -3,54 +3,32 @@
 import fcntl
 import os
 import signal
-import site
 import socket
 import subprocess
 import sys
-import sysconfig
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from signal import Signals
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import IO, Any, Self
 
-import tcppar
 from tcppar import flags, import_path
 from tcppar.errors import ConfigurationError, ExitCode, SystemRefused
 from tcppar.handler_name import name_of
 from tcppar.net.address import Address
 from tcppar.net.notify import ready_addresses
 from tcppar.policy import outcome
+from tcppar.server_paths import paths
+from tcppar.server_pipes import FIRST_PASSED, pipe
+from tcppar.server_refusals import refuse_in_an_import, refuse_what_is_no_socket, refuse_wrapped
 
 Handler = Callable[..., object] | str
 ListeningAddress = tuple[str, int] | str
 
-# What imports handlers, in a process of the server's. Not imported here: a program that serves does not need it.
-_IMPORTER = "tcppar.spawner.loading"
 _STOPS = (Signals.SIGINT, Signals.SIGTERM)
-_FIRST_PASSED = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 # What stands in the working directory is not the server's (-P).
 _COMMAND = (sys.executable, "-P", "-m", "tcppar")
-_TLS_IN_A_HANDLER = """in the handler's module
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain("certificate.pem", "key.pem")
-
-then, in a function of a Connection, talk by `tls`
-
-    with context.wrap_socket(conn.socket, server_side=True) as tls:
-
-or, in a request handler class,
-
-    def setup(self):
-        self.request = context.wrap_socket(self.request, server_side=True)
-        super().setup()
-
-    def finish(self):
-        super().finish()
-        self.request.close()
-"""
 # LISTEN_PID must be the process itself, whose number nobody knows before.
 _COMMAND_WITH_LISTENERS = (
     sys.executable,
@@ -135,7 +113,7 @@ class Server:
         refuse_in_an_import()
         for address in addresses:
             if not isinstance(address, str):
-                _refuse_what_is_no_socket(address)
+                refuse_what_is_no_socket(address)
                 refuse_wrapped(address)
         if addresses and "listen" in settings:
             raise ConfigurationError(
@@ -184,8 +162,8 @@ class Server:
         if self._process is not None:
             raise RuntimeError("the server is already running")
         with ExitStack() as childs:
-            self._report, says = _pipe(childs)
-            lives, self._lifeline = _pipe(childs, childs_end=0)
+            self._report, says = pipe(childs)
+            lives, self._lifeline = pipe(childs, childs_end=0)
             passed, environment = self._pass_listeners(childs)
             report, lifeline = str(says.fileno()), str(lives.fileno())
             descriptors = ["--ready-fd", report, "--failure-fd", report, "--lifeline-fd", lifeline]
@@ -196,7 +174,7 @@ class Server:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=self._stderr_wanted,
-                    env=os.environ | _paths() | environment | self._variables,
+                    env=os.environ | paths() | environment | self._variables,
                     pass_fds=[says.fileno(), lives.fileno(), *passed],
                     process_group=0,
                 )
@@ -215,12 +193,12 @@ class Server:
         if not self._listeners:
             return [], {}
         numbers = {
-            fcntl.fcntl(listener.fileno(), fcntl.F_DUPFD_CLOEXEC, _FIRST_PASSED): name
+            fcntl.fcntl(listener.fileno(), fcntl.F_DUPFD_CLOEXEC, FIRST_PASSED): name
             for name, listener in self._listeners.items()
         }
         for number in numbers:
             childs.callback(os.close, number)
-        names = [numbers.get(number, "-") for number in range(_FIRST_PASSED, max(numbers) + 1)]
+        names = [numbers.get(number, "-") for number in range(FIRST_PASSED, max(numbers) + 1)]
         return [*numbers], {"LISTEN_FDS": str(len(names)), "LISTEN_FDNAMES": ":".join(names)}
 
     def _become_ready(self) -> bool:
@@ -318,45 +296,6 @@ def _raise_for(code: int, reasons: Sequence[str]) -> None:
     raise SystemRefused("\n".join(reasons) or f"the server ended ({outcome.in_words(status)})")
 
 
-def refuse_in_an_import() -> None:
-    """Refuse to start a server while a server imports this program to find its handler: it would never come to an end.
-
-    Raises:
-        ConfigurationError: that is so.
-    """
-    frame: FrameType | None = sys._getframe()
-    while frame is not None:
-        if frame.f_globals.get("__name__") == _IMPORTER:
-            raise ConfigurationError(
-                ['importing the handler starts a server: start it under `if __name__ == "__main__":`']
-            )
-        frame = frame.f_back
-
-
-def refuse_wrapped(listener: object) -> None:
-    """Refuse a listener of which the server would use the bare socket, and so serve clear text.
-
-    Raises:
-        ConfigurationError: it is no plain socket.
-    """
-    if type(listener) is socket.socket:
-        return
-    kind = f"{type(listener).__module__}.{type(listener).__qualname__}"
-    raise ConfigurationError(
-        [
-            f"socket: {kind} is not a plain socket: the server, a separate process, gets only the bare socket, and "
-            "would serve clear text. Pass the plain socket, and start TLS in the process of each connection: "
-            + _TLS_IN_A_HANDLER
-        ]
-    )
-
-
-def _refuse_what_is_no_socket(address: object) -> None:
-    if not hasattr(address, "fileno"):
-        expected = 'expected a string such as "127.0.0.1:7000", or a socket'
-        raise ConfigurationError([f"settings: listen: {address!r}: {expected}"])
-
-
 # What the server is told.
 
 
@@ -370,42 +309,6 @@ def _address(number: int, address: str | socket.socket) -> str:
 
 def _parts(address: Address) -> ListeningAddress:
     return address.path or (address.host, address.port)
-
-
-def _paths() -> dict[str, str]:
-    """Variables that say where handlers look for modules first, and where the server finds tcppar if it would not by
-    itself."""
-    path = _import_path()
-    found = {import_path.OF_A_PROGRAM: os.pathsep.join(path)}
-    if (ours := os.path.dirname(tcppar.__path__[0])) in path:
-        found["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), ours]))
-    return found
-
-
-def _import_path() -> Sequence[str]:
-    """Where this program finds modules, but for the folders of Python's own, which the server finds by itself."""
-    own = {*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages()}
-    library = sysconfig.get_path("stdlib") + os.sep
-    entries = [import_path.absolute(entry) for entry in sys.path if isinstance(entry, str) and os.pathsep not in entry]
-    return [entry for entry in entries if entry not in own and not entry.startswith(library) and os.path.exists(entry)]
-
-
-def _pipe(childs: ExitStack, *, childs_end: int = 1) -> tuple[IO[bytes], IO[bytes]]:
-    """A pipe, of which the end that is the server's is closed here with the stack."""
-    reader, writer = (_beyond_standard(number) for number in os.pipe())
-    ends = os.fdopen(reader, "rb"), os.fdopen(writer, "wb", buffering=0)
-    childs.enter_context(ends[childs_end])
-    return ends
-
-
-def _beyond_standard(number: int) -> int:
-    """A descriptor in its place above 2: where this program has closed those below, a pipe gets their numbers, and the
-    server would get something else there."""
-    if number >= _FIRST_PASSED:
-        return number
-    moved: int = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _FIRST_PASSED)
-    os.close(number)
-    return moved
 
 
 # Signals.

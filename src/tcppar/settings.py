@@ -311,9 +311,7 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             "can read it. It is removed when the child ends."
         ),
     ] = None
-    keepalive: Annotated[bool, Meta(description="SO_KEEPALIVE: let the system detect clients that have vanished.")] = (
-        True
-    )
+    keepalive: Annotated[bool, Meta(description="SO_KEEPALIVE: the system detects clients that have vanished.")] = True
     nodelay: Annotated[bool, Meta(description="TCP_NODELAY: send small writes at once.")] = False
     spawners: Annotated[
         Annotated[int, Meta(ge=1, le=MOST_SPAWNERS)] | None,
@@ -346,6 +344,6 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         bool,
         Meta(
             description="For development: reload a handler when one of its files has changed. New connections get the "
-            "new code; those that are open finish with the old."
+            "new code, open ones keep the old."
         ),
     ] = False

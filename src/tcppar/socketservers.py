@@ -12,7 +12,8 @@ from tcppar.child import request_handlers, server_copy
 from tcppar.errors import ConfigurationError
 from tcppar.import_path import OF_A_SERVER
 from tcppar.records import HandlerMode
-from tcppar.server import Server, refuse_in_an_import, refuse_wrapped
+from tcppar.server import Server
+from tcppar.server_refusals import refuse_in_an_import, refuse_wrapped
 from tcppar.server_state import CALLED, as_passed, state_of
 from tcppar.settings import LARGEST_BACKLOG, ServiceSettings
 
