@@ -9,7 +9,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from tcppar.config import ServiceConfig, child_plan
-from tcppar.events import GivenUp, SpawnerDied, SpawnerStarted
+from tcppar.events import SpawnerDied, SpawnerStarted
 from tcppar.net import channel as channels
 from tcppar.net import platform
 from tcppar.policy.strikes import Backoff
@@ -201,11 +201,7 @@ class Crew:
 
     def give_up(self, spawner: SpawnerProcess, reason: str) -> None:
         """End one that does not answer, or says what cannot be so. Its children go on; another comes in its place."""
-        if not spawner.given_up:
-            spawner.given_up = True
-            self._core.structure_changed()
-            self._core.log.emit(GivenUp(service=self._service, role="spawner", pid=spawner.pid, reason=reason))
-        spawner.send_signal(signal.SIGKILL)
+        spawner.kill_for(reason, service=self._service, role="spawner")
         self._make_sure_later(spawner)
 
     def _make_sure_later(self, spawner: SpawnerProcess) -> None:

@@ -67,11 +67,16 @@ class Pool(ABC):
         self._reaper = reaper
         self.may_be_small = True
         self.crew = Crew(self, owner.name, config, parts, reaper, former)
+        self._set_up()
         self.answers = AnswerWatch(parts.core, self._debts)
         self.take_settings(config)
         if former is not None:
             self._go_on(former)
         parts.core.structure_changed()
+
+    @abstractmethod
+    def _set_up(self) -> None:
+        """Prepare what this kind needs beside the crew."""
 
     def _go_on(self, former: PoolRecord) -> None:
         self.crew.go_on(former)
@@ -182,17 +187,9 @@ class Pool(ABC):
 class SpawnerPool(Pool):
     """A pool whose spawners make a process for each connection."""
 
-    def __init__(
-        self,
-        owner: PoolOwner,
-        config: ServiceConfig,
-        parts: Parts,
-        reaper: Reaper,
-        former: PoolRecord | None = None,
-    ) -> None:
-        self._processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        super().__init__(owner, config, parts, reaper, former)
+    def _set_up(self) -> None:
         self._spawners = self.crew.spawners
+        self._processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     @property
     def takers(self) -> list[Taker]:

@@ -8,6 +8,7 @@ from enum import Enum
 
 import msgspec
 
+from tcppar.events import GivenUp
 from tcppar.net import calls, processes
 from tcppar.net.channel import Channel, ChannelClosed
 from tcppar.net.processes import Process
@@ -214,6 +215,14 @@ class Taker:
                 processes.send(process, number)
         except OSError as error:
             self._core.fault(("signal",), "signal a process", error.errno or 0, "tried again until it succeeds")
+
+    def kill_for(self, reason: str, *, service: str, role: str) -> None:
+        """End it, and say why; once, however often it is tried."""
+        if not self.given_up:
+            self.given_up = True
+            self._core.structure_changed()
+            self._core.log.emit(GivenUp(service=service, role=role, pid=self.pid, reason=reason))
+        self.send_signal(signal.SIGKILL)
 
     def prepare_for_signal(self) -> None:
         """A signal is about to be sent to the process that has one of its connections."""

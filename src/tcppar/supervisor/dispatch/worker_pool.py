@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from tcppar.config import ServiceConfig
-from tcppar.events import GivenUp, WorkerEnded, WorkerStarted
+from tcppar.events import WorkerEnded, WorkerStarted
 from tcppar.net import channel as channels
 from tcppar.policy import outcome, staffing
 from tcppar.policy.outcome import is_end
@@ -14,9 +14,7 @@ from tcppar.supervisor.connection import Connection
 from tcppar.supervisor.dispatch.answers import Debt
 from tcppar.supervisor.dispatch.debts import spawner_debts, worker_debts
 from tcppar.supervisor.dispatch.idle_workers import IdleWorkers
-from tcppar.supervisor.dispatch.parts import Parts
-from tcppar.supervisor.dispatch.pool import Pool, PoolOwner
-from tcppar.supervisor.dispatch.reaper import Reaper
+from tcppar.supervisor.dispatch.pool import Pool
 from tcppar.supervisor.dispatch.spawner_process import SpawnerProcess
 from tcppar.supervisor.dispatch.taker import Taker, TakerState, expect
 from tcppar.supervisor.dispatch.takings import Takings
@@ -34,21 +32,13 @@ _MOST_STRAYS = 2
 class WorkerPool(Pool):
     """A pool whose spawner makes workers. Who has had the last connection gets the next: it is the warmest."""
 
-    def __init__(
-        self,
-        owner: PoolOwner,
-        config: ServiceConfig,
-        parts: Parts,
-        reaper: Reaper,
-        former: PoolRecord | None = None,
-    ) -> None:
+    def _set_up(self) -> None:
         self.workers: dict[int, WorkerProcess] = {}
-        self._idle = IdleWorkers(parts.core, self._surplus)
-        self._takings = Takings(parts.core, self.workers, self._has_taken)
+        self._idle = IdleWorkers(self._core, self._surplus)
+        self._takings = Takings(self._core, self.workers, self._has_taken)
         self._growth_watched = False
         self._strays = 0
         self._first_workers = 0
-        super().__init__(owner, config, parts, reaper, former)
 
     def _go_on(self, former: PoolRecord) -> None:
         super()._go_on(former)
@@ -287,11 +277,7 @@ class WorkerPool(Pool):
         """
         self._idle.remove(worker)
         worker.retire()
-        if not worker.given_up:
-            worker.given_up = True
-            self._core.structure_changed()
-            self._core.log.emit(GivenUp(service=self._owner.name, role="worker", pid=worker.pid, reason=reason))
-        worker.send_signal(signal.SIGKILL)
+        worker.kill_for(reason, service=self._owner.name, role="worker")
         self._core.timers.at(self._core.later(_LOSS_PATIENCE), partial(self._make_sure, worker))
 
     def _make_sure(self, worker: WorkerProcess) -> None:
@@ -339,15 +325,9 @@ class WorkerPool(Pool):
             self._owner.end(connection, Ended(connection.number, ended.status, ended.cpu_seconds, ended.peak_memory_kb))
         worker.children.clear()
         self._forget(worker)
-        self._core.log.emit(
-            WorkerEnded(
-                service=self._owner.name,
-                pid=worker.pid,
-                outcome=outcome.in_words(ended.status or 0),
-                asked=worker.leaving,
-                workers=len(self.workers),
-            )
-        )
+        how = outcome.in_words(ended.status or 0)
+        name, left = self._owner.name, len(self.workers)
+        self._core.log.emit(WorkerEnded(service=name, pid=worker.pid, outcome=how, asked=worker.leaving, workers=left))
         if not worker.began:
             self.crew.hold_off()  # it never began: the next would not either
 
