@@ -222,12 +222,12 @@ def _say(text: str) -> None:
     try:
         click.echo(text)
     except OSError as error:
-        # Python keeps what could not be written, and would fail with it once more at the exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise _unwritten(error) from None
 
 
 def _unwritten(error: BaseException) -> SystemRefused:
+    """What to say of output that cannot be written. Python keeps it, and would fail with it once more at the exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return SystemRefused(f"cannot write the output: {getattr(error, 'strerror', error)}")
 
 
