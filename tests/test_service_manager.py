@@ -87,7 +87,7 @@ def test_a_listener_of_a_family_that_is_not_served_is_told() -> None:
         pytest.skip(f"this system has no AF_VSOCK: {error}")
     with vsock:
         outcome = command.run("serve", "inherited", "--", "cat", **passing(vsock))  # type: ignore[arg-type]
-    assert_refused(outcome, "descriptor 3 is of the address family AF_VSOCK: expected")
+    assert_refused(outcome, "descriptor 3 has the address family AF_VSOCK: expected")
 
 
 def test_one_of_another_protocol_is_told() -> None:

@@ -156,7 +156,7 @@ def test_names_are_in_the_order_of_the_alphabet_and_none_that_is_taken(
     assert [job.control_file.stem for job in jobs] == ["TASAAZ", "TASABB"]
     assert taken.read_text() == "an older job's"
     assert len(list(tmp_path.iterdir())) == 5
-    with pytest.raises(FileExistsError, match="every name"):
+    with pytest.raises(FileExistsError, match="all job names"):
         submitted("true")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import HERE
 from tests.support import config
 from tests.support.command import Serve
 from tests.support.handlers import (
@@ -25,7 +26,7 @@ from tests.support.handlers import (
     spawner_of,
     start,
 )
-from tests.support.server import PATIENCE, Record, Server, descriptors, read_line, stop_process, wait_until
+from tests.support.server import PATIENCE, Record, Server, descriptors, read_all, read_line, stop_process, wait_until
 
 
 def start_pool(serve: Serve, target: str, workers: str, *more: str) -> Server:
@@ -414,3 +415,37 @@ def test_a_worker_that_stands_still_does_not_keep_the_server_from_stopping(serve
     finally:
         if not is_over(victim):
             os.kill(victim, signal.SIGKILL)
+
+
+_THIEF = f"""
+import array, os, select, socket, sys
+sys.path.insert(0, {str(HERE.parent)!r})
+from tests.hostile.attacker.channel import ENDED, channel, tell
+
+def handle(conn):
+    if not conn.id.endswith("-1"):
+        conn.write(b"another\\n")
+        return
+    conn.read(5)
+    conn.write(b"begun\\n")
+    conn.socket.shutdown(socket.SHUT_RDWR)
+    tell([ENDED, int(conn.id.split("-")[1]), 0, 0.0, None])
+    line = channel()
+    select.select([line], [], [])
+    _, passed, _, _ = line.recvmsg(65536, 4096, socket.MSG_PEEK)
+    numbers = array.array("i", passed[0][2])
+    socket.socket(fileno=numbers[0]).sendall(b"the thief\\n")
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("serve", ["full"], indirect=True)
+def test_a_client_whose_worker_has_taken_an_offer_without_reading_it_is_served_once(
+    serve: Serve, tmp_path: Path
+) -> None:
+    (tmp_path / "thief.py").write_text(_THIEF)
+    server = serve("127.0.0.1:0", "--handler", f"{tmp_path}/thief.py:handle", "--mode", "pool", "--workers", "1")
+    with server.connect() as first, server.connect() as second:
+        first.sendall(b"begin")
+        assert read_all(first) == b"begun\n"
+        assert read_all(second) == b"the thief\n"

@@ -29,11 +29,12 @@ from tcppar.supervisor.books import NoBooks
 from tcppar.supervisor.core import Core
 from tcppar.supervisor.dispatch import spawner_process
 from tcppar.supervisor.dispatch.taker import Taker
+from tcppar.supervisor.succession.cover import Cover
 from tcppar.supervisor.succession.ledger import Ledger
 from tcppar.supervisor.succession.memory import new_books
 from tcppar.supervisor.succession.place import Succession
 from tests.fuzz.reports import framed, mangled, report
-from tests.fuzz.tape import Tape, lowest_free
+from tests.fuzz.tape import Tape
 from tests.simulation.life import SteppedSupervisor
 
 _FEATURES = platform.detect()
@@ -287,9 +288,11 @@ class Stage:
                 source.lose_channel()
         for connection in self._supervisor.running.table.all_open():
             connection.close_copy()
+        self._supervisor.running.parts.logs.finish()
         for open_one in (*self._clients, *(hostile.end for hostile in self.hostiles)):
             open_one.close()
         if self._ledger is not None:
+            Cover(self._ledger.descriptor).let_reserve_go()
             self._ledger.close()
 
 
@@ -324,7 +327,7 @@ def _nobody_is_signalled() -> Iterator[None]:
 
 def execute(data: bytes) -> None:
     """One life of a supervisor."""
-    before, tape, clock = lowest_free(), Tape(data), Clock()
+    before, tape, clock = _open(), Tape(data), Clock()
     time = SimpleNamespace(monotonic=clock.monotonic)
     with _nobody_is_signalled(), patch.object(core_module, "time", time), patch.object(loop, "time", time):
         stage = Stage(tape, clock)
@@ -336,5 +339,16 @@ def execute(data: bytes) -> None:
                 stage.do(tape)
             stage.settle()
             stage.close()
-    left = {name: os.readlink(f"/proc/self/fd/{name}") for name in range(before, lowest_free())}
+    left = {number: what for number, what in _open().items() if number not in before}
     assert not left, f"left open: {left}"
+
+
+def _open() -> dict[int, str]:
+    """What is open, by its number."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            pass  # what it was listed by
+    return found

@@ -177,7 +177,9 @@ class Pool(ABC):
         spawner.offered.clear()
 
     def _settle_untold(self, connection: Connection) -> None:
-        """Its spawner is dead, and nobody is found who has it."""
+        """Its spawner is dead, and nobody is found who has it; or its worker has gone, and has not read the offer. But
+        a worker can look at an offer without reading it (MSG_PEEK), and take the connection from it.
+        """
         if self._reaper.was_served(connection):
             self._owner.end_untaken(connection, Ended(connection.number, None, 0.0, None))
         else:

@@ -309,7 +309,7 @@ class WorkerPool(Pool):
         if worker.offered and self._core.features.tells_unread and not worker.left_unread:
             self._has_taken(worker)
         for connection in list(worker.offered.values()):
-            self._owner.offer_again(connection)
+            self._settle_untold(connection)
         worker.offered.clear()
         if worker.spawner not in self.crew.spawners:
             for connection in list(worker.children.values()):
