@@ -406,6 +406,21 @@ def test_the_spawner_of_a_supervisor_that_was_killed_before_the_keeper_is_missed
         os.kill(supervisor, signal.SIGKILL)
 
 
+def test_whoever_was_offered_to_a_stopped_spawner_is_served_by_the_next_supervisor() -> None:
+    """Only the next offer had the answers looked for, and there need not be any."""
+    with kept("127.0.0.1:0", *SAYS_PID) as server:
+        # Whose child it is not any more is not told that a spawner was stopped.
+        kill_supervisor(server)
+        supervisor = supervisor_of(server)
+        stop_process(spawner_of(server))
+        before = descriptors(supervisor)
+        with server.connect() as client:
+            wait_until(lambda: descriptors(supervisor) > before)
+            kill_supervisor(server)
+            read_line(client)
+            assert answers(client)
+
+
 # Supervisors that come to nothing.
 
 

@@ -72,6 +72,7 @@ class Pool(ABC):
         self.take_settings(config)
         if former is not None:
             self._go_on(former)
+            self.watch_answers()  # what was offered may be owed, and nobody be offered anything any more
         parts.core.structure_changed()
 
     @abstractmethod
@@ -106,6 +107,11 @@ class Pool(ABC):
     def number_of_workers(self) -> int:
         """How many workers it has, if it is of that kind."""
         return 0
+
+    def watch_answers(self) -> None:
+        """Somebody may owe an answer now."""
+        if not self.answers.on:
+            self.answers.begin()
 
     def take_settings(self, config: ServiceConfig) -> None:
         """Go on with settings that make the same children."""

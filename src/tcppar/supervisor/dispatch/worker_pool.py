@@ -168,7 +168,7 @@ class WorkerPool(Pool):
         self._core.structure_changed()
         number = self._core.number_of_next_worker()
         self.workers[number] = WorkerProcess.hired(self, self._parts, number, spawner, self._owner.name)
-        self._watch_answers()
+        self.watch_answers()
         self._idle.watch_surplus()
 
     def _surplus(self) -> int:
@@ -287,11 +287,7 @@ class WorkerPool(Pool):
     def on_retiring(self, worker: WorkerProcess) -> None:
         """It is to end, which it may not do."""
         worker.retired_at = self._core.now
-        self._watch_answers()
-
-    def _watch_answers(self) -> None:
-        if not self.answers.on:
-            self.answers.begin()
+        self.watch_answers()
 
     def _not_made(self, worker: WorkerProcess, report: Busy | Failed) -> None:
         worker.lose_channel()
@@ -302,7 +298,7 @@ class WorkerPool(Pool):
         """A worker ends. What it was offered and has not taken is offered to another at once; what it has taken ends
         when the worker is reaped, and it is known how."""
         worker.lost_at = self._core.now
-        self._watch_answers()
+        self.watch_answers()
         # One that does not end by itself then is of no use to anybody, but for a client that it has.
         self._core.timers.at(self._core.later(_LOSS_PATIENCE), partial(self._make_sure, worker))
         self._idle.remove(worker)
