@@ -20,6 +20,8 @@ _STAT_SIZE = 1024
 _TO_GROUP = 4
 _ENDED = frozenset("ZX")
 _STOPPED = frozenset("Tt")
+_UNINTERRUPTIBLE = "D"
+_FORKED_AND_NO_MORE = 0x40  # PF_FORKNOEXEC, linux/sched.h
 _LINKS_AT_ONCE = 100
 MOST_LOOKS = 40
 """How often `sockets_of` says None before it is not worth it to go on: each time takes some tenths of a millisecond."""
@@ -32,6 +34,7 @@ class Process(NamedTuple):
         state: one letter: its first thread's.
         started: in clock ticks after the system's own start.
         threads: how many it has; one that has ended and is a zombie counts.
+        flags: the kernel's own of its first thread.
     """
 
     pid: int
@@ -41,6 +44,7 @@ class Process(NamedTuple):
     state: str
     started: int
     threads: int = 1
+    flags: int = 0
 
     @property
     def lives(self) -> bool:
@@ -51,6 +55,16 @@ class Process(NamedTuple):
     def is_stopped(self) -> bool:
         """Whether it was stopped by a signal, or by whoever traces it."""
         return self.state in _STOPPED
+
+    @property
+    def waits_for_system(self) -> bool:
+        """Whether it waits for what no signal ends: for a device, or for its child's exec after vfork(2)."""
+        return self.state == _UNINTERRUPTIBLE
+
+    @property
+    def executes_parents_program(self) -> bool:
+        """Whether it was forked, and has not called execve(2) yet."""
+        return bool(self.flags & _FORKED_AND_NO_MORE)
 
 
 def look(pid: int) -> Process | None:
@@ -67,9 +81,8 @@ def look(pid: int) -> Process | None:
         os.close(descriptor)
     # The name, in parentheses, may hold anything, parentheses too.
     fields = text.rpartition(b")")[2].split()
-    return Process(
-        pid, int(fields[1]), int(fields[2]), int(fields[3]), chr(fields[0][0]), int(fields[19]), int(fields[17])
-    )
+    parent, group, session, flags = (int(fields[place]) for place in (1, 2, 3, 6))
+    return Process(pid, parent, group, session, chr(fields[0][0]), int(fields[19]), int(fields[17]), flags)
 
 
 def numbers() -> list[int]:
@@ -84,6 +97,18 @@ def children_of(parents: Collection[int]) -> list[Process]:
     """The children of some processes, and those that nobody has waited for yet. (/proc/PID/children is not in every
     kernel.)"""
     return [process for process in map(look, numbers()) if process is not None and process.parent in parents]
+
+
+def youngest_children_of(pid: int, most: int) -> list[Process]:
+    """The last so many children of a process's first thread; none where the kernel does not list them
+    (CONFIG_PROC_CHILDREN, proc_tid_children(5)).
+    """
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_bytes()
+    except OSError:
+        return []
+    found = map(look, map(int, text.split()[-most:]))
+    return [process for process in found if process is not None and process.parent == pid]
 
 
 def users_of(pid: int) -> frozenset[int]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from tcppar.supervisor.dispatch.answers import Debt
+from tcppar.supervisor.dispatch.answers import FOREVER, Debt
 from tcppar.supervisor.dispatch.spawner_process import SpawnerProcess
 from tcppar.supervisor.dispatch.taker import TakerState
 from tcppar.supervisor.dispatch.worker_process import WorkerProcess
@@ -17,9 +17,13 @@ _END_PATIENCE = 3.0
 
 
 def spawner_debts(spawners: list[SpawnerProcess]) -> Iterator[Debt]:
-    """The answers to offers that spawners owe."""
+    """The answers to offers that spawners owe, and the word that they have begun, for which a handler's module may need
+    any time.
+    """
     for spawner in spawners:
-        if spawner.offered and not spawner.given_up:
+        if spawner.state is TakerState.STARTING:
+            yield Debt(spawner, "begin", 0.0, FOREVER, "it does not begin")
+        elif spawner.offered and not spawner.given_up:
             first = next(iter(spawner.offered.values()))
             matter = first.number, first.attempts
             yield Debt(spawner, matter, first.offered_at, _SPAWNERS_PATIENCE, "it does not answer")
