@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from tcppar.child.process import Limits
+from tcppar.spawner.hearing import hear_out
 
 if TYPE_CHECKING:
     import ctypes
@@ -26,6 +27,20 @@ _GNU_LOADER = re.compile(rb"/ld(?:-linux[\w-]*|-2\.\d+|64)\.so[.\d]*$")
 _ONLY_LOAD = {b"LD_TRACE_LOADED_OBJECTS": b"1"}
 _LONGEST_LOAD = 10
 _MOST_SAID = 1 << 16
+# What ends a process whose limits are too low, or that does what a filter forbids (signal(7)).
+_FROM_SYSTEM = frozenset(
+    {
+        signal.SIGKILL,
+        signal.SIGSEGV,
+        signal.SIGBUS,
+        signal.SIGABRT,
+        signal.SIGILL,
+        signal.SIGFPE,
+        signal.SIGSYS,
+        signal.SIGXCPU,
+        signal.SIGXFSZ,
+    }
+)
 
 
 class Outcome(NamedTuple):
@@ -65,22 +80,31 @@ def attempt(program: str, words: Sequence[bytes], environment: Mapping[bytes, by
     if pid == 0:
         _begin(libc, says, program, words, {**environment, **_ONLY_LOAD}, limits)
     os.close(says)
-    with open(said, "rb") as output:
-        _, status = os.waitpid(pid, 0)
-        if os.WIFEXITED(status):
-            return Outcome(error=os.WEXITSTATUS(status))
-        begins = os.WIFSTOPPED(status) and os.WSTOPSIG(status) == signal.SIGTRAP
-        executes = _executed_by(pid) if begins else ""
-        if not begins or not _is_loaded_by_gnu(pid) or libc.ptrace(_DETACH, pid, 0, 0) != 0:
-            if os.WIFSTOPPED(status):
-                os.kill(pid, signal.SIGKILL)  # it is our child, and has not been waited for
-                os.waitpid(pid, 0)
-            return Outcome(was_ended=not begins, executes=executes)
-        text = output.read(_MOST_SAID).decode(errors="replace")
-    _, status = os.waitpid(pid, 0)
+    try:
+        return _watched(libc, pid, said)
+    finally:
+        os.close(said)
+
+
+def _watched(libc: "ctypes.CDLL", pid: int, said: int) -> Outcome:
+    """What comes of the process. Others can stop it (SIGSTOP), or send it what they like: then nothing is known."""
+    _, status = os.waitpid(pid, os.WUNTRACED)
+    if os.WIFEXITED(status):
+        return Outcome(error=os.WEXITSTATUS(status))
     if os.WIFSIGNALED(status):
-        return Outcome(was_ended=os.WTERMSIG(status) != signal.SIGALRM, executes=executes)
-    return Outcome(executes=executes, complaints=tuple(_complaints(text, failed=status != 0)))
+        return Outcome(was_ended=os.WTERMSIG(status) in _FROM_SYSTEM)
+    begins = os.WSTOPSIG(status) == signal.SIGTRAP
+    executes = _executed_by(pid) if begins else ""
+    if not begins or not _is_loaded_by_gnu(pid) or libc.ptrace(_DETACH, pid, 0, 0) != 0:
+        os.kill(pid, signal.SIGKILL)  # it is our child, and has not been waited for
+        os.waitpid(pid, 0)
+        return Outcome(was_ended=os.WSTOPSIG(status) in _FROM_SYSTEM, executes=executes)
+    heard = hear_out(pid, said, seconds=_LONGEST_LOAD)
+    if heard.status is None or os.WIFSIGNALED(heard.status):
+        ended = heard.status is not None and os.WTERMSIG(heard.status) in _FROM_SYSTEM
+        return Outcome(was_ended=ended, executes=executes)
+    text = heard.said[:_MOST_SAID].decode(errors="replace")
+    return Outcome(executes=executes, complaints=tuple(_complaints(text, failed=heard.status != 0)))
 
 
 def _begin(

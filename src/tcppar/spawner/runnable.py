@@ -16,6 +16,7 @@ from tcppar import own_user
 from tcppar.child.process import limits
 from tcppar.spawner import reach
 from tcppar.spawner.attempt import attempt
+from tcppar.spawner.hearing import hear_out
 
 # Of an execve(2). Anything else may pass, or come from how it was asked: security modules let some not be traced.
 _BELIEVED = {
@@ -29,6 +30,7 @@ _BELIEVED = {
 }
 _LONGEST_FIRST_LINE = 256  # BINPRM_BUF_SIZE, linux/binfmts.h
 _MOST_INTERPRETERS = 5
+_LONGEST_TRIAL = 15
 _LIMITS = "are its limits too low (rlimits, ulimit -a)?"
 
 
@@ -43,6 +45,7 @@ def refusal(
     """Why a program cannot be run here, by this user; None if it can, or if that cannot be known.
 
     It is found out in a process of its own: what has to be loaded for it is large, and would count in each spawner.
+    Another process of the user's can stop that one: then it is ended, and nothing is known.
 
     Args:
         program: a file.
@@ -59,14 +62,15 @@ def refusal(
         return None  # a shortage, which has begun just now
     if pid == 0:
         try:
+            os.setpgid(0, 0)
             os.write(tells, (_refusal(program, words, environment, rlimits) or "").encode(errors="replace"))
         finally:
             os._exit(0)
     os.close(tells)
-    with open(told, encoding="utf-8", errors="replace") as text:
-        reason = text.read()
-    os.waitpid(pid, 0)
-    return reason or None
+    os.setpgid(pid, pid)  # both do so: it may be stopped before it can. What it starts is ended with it
+    heard = hear_out(pid, told, seconds=_LONGEST_TRIAL, kill=os.killpg)
+    os.close(told)
+    return heard.said.decode(errors="replace") or None
 
 
 def _refusal(
