@@ -717,6 +717,19 @@ def test_a_stop_during_a_reload_says_nothing_but_that(serve: Serve, file: Path) 
     assert server.events("stderr") == []
 
 
+def test_a_spawner_of_a_reload_that_fails_is_ended_though_it_has_not_begun(serve: Serve, file: Path) -> None:
+    """It was left to itself, with what it loads, or waits for."""
+    config.write(file, {"one": OLD})
+    server = serve("-c", file)
+    (file.parent / "endless.py").write_text("import signal\nwhile True:\n    signal.pause()\n")
+    endless = {"handler": "endless:handle", "directory": str(file.parent)}
+    wrong = {"handler": "nowhere:handle", "directory": str(file.parent)}
+    assert reload(server, file, {"one": OLD, "two": endless, "three": wrong})["event"] == "reload-failed"
+    [pid] = [record["pid"] for record in server.events("spawner") if record["service"] == "two"]
+    wait_until(lambda: is_over(pid))
+    assert said_to(file.parent / "one") == "old"
+
+
 def test_a_reload_adds_a_service(serve: Serve, file: Path) -> None:
     config.write(file, {"one": OLD})
     server = serve("-c", file)

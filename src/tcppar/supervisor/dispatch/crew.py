@@ -254,6 +254,8 @@ class Crew:
         self._core.structure_changed()
         for spawner in self.spawners:
             spawner.retire()
+            if not spawner.began:
+                self._make_sure_later(spawner)  # it has nothing yet, and may not read that for long, or ever
         self._clean_up()
 
     def kill(self) -> None:
