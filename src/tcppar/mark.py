@@ -5,11 +5,13 @@ and execve(2) pass it on, also where a program clears its environment, and the k
 without a look into the memory of the process. Its environment, where the id stands too, is in that memory: a process
 can say that it is a gigabyte and lies elsewhere (PR_SET_MM), hold the lock of it, or have it filled by somebody slow.
 
-A process can change its own mark, as it could its environment: then it is known by what else it has of its connection.
+A process can change its own mark, as it could its environment, and can lower its spawner's hard limit (prlimit(2)), so
+that what that makes can have none. Then it is known by what else it has of its connection; no client is refused for it.
 """
 
 from __future__ import annotations
 
+import resource
 import sys
 
 RLIMIT_LOCKS = 10
@@ -34,3 +36,14 @@ def limits_of(mark: int, hard: int) -> tuple[int, int] | None:
     """Both limits of a process with that mark, where the hard one is that now; None if it cannot have one."""
     # RLIM_INFINITY is below 0. Elsewhere than in Linux the number is that of another limit.
     return (mark, hard) if sys.platform == "linux" and (hard < 0 or hard >= mark) else None
+
+
+def take(mark: int) -> None:
+    """Give this process a mark, where it can have one; else it goes on without, and keeps none of another's either."""
+    if sys.platform != "linux":
+        return  # the number is that of another limit
+    try:
+        hard = resource.getrlimit(RLIMIT_LOCKS)[1]
+        resource.setrlimit(RLIMIT_LOCKS, limits_of(mark, hard) or (0, hard))
+    except (OSError, ValueError):
+        pass  # between the two calls somebody has lowered the hard one

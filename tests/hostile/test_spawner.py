@@ -1,11 +1,14 @@
 """What a spawner reports that it must not. A handler's module runs in it, and so can whatever that starts."""
 
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tcppar.testing.processes import wait_until
+from tests.conftest import tool
 from tests.hostile.attacker.channel import ENDED, TAKEN, framed, packed
 from tests.support.command import Serve
 from tests.support.server import Server
@@ -67,3 +70,33 @@ def test_of_a_worker_that_is_not_known_any_more_no_more_is_told_than_there_can_b
     assert given_up["role"] == "spawner"
     words.unlink()
     wait_until(lambda: goes_on(server))
+
+
+# It takes from its spawner the right to give marks (RLIMIT_LOCKS), which any process of its user's can.
+_TAKER = """
+import os, resource
+def take():
+    resource.prlimit(os.getppid(), 10, (0, 0))
+def handle(conn):
+    take()
+    conn.write(b"served")
+"""
+
+
+def _ordinary() -> list[str]:
+    """What lets even root raise no limit, as no other user can."""
+    return [tool("setpriv"), "--bounding-set=-sys_resource", "--inh-caps=-sys_resource"] if os.geteuid() == 0 else []
+
+
+@pytest.mark.parametrize("mode", ["program", "limited-program", "fork", "pool"])
+def test_a_spawner_that_can_give_no_marks_serves_on(serve: Serve, tmp_path: Path, mode: str) -> None:
+    """Whoever may signal it may limit it; no client is refused for it."""
+    (file := tmp_path / "handler.py").write_text(_TAKER)
+    program = [sys.executable, "-c", f"{_TAKER}\ntake()\nprint('served', end='')"]
+    if mode in ("fork", "pool"):
+        server = serve("127.0.0.1:0", "--handler", f"{file}:handle", "--mode", mode, wrapper=_ordinary())
+    else:
+        limits = ["--rlimit", "core=0"] if mode == "limited-program" else []
+        server = serve("127.0.0.1:0", *limits, "--", *program, wrapper=_ordinary())
+    assert [server.exchange(b"") for _ in range(4)] == [b"served"] * 4
+    assert server.events("refused") + server.events("spawner-died") == []

@@ -68,6 +68,21 @@ static int place_descriptors(const struct request *request) {
     return dup2(request->descriptor, FIRST_PASSED_DESCRIPTOR) < 0;
 }
 
+/* Whether a limit that cannot be set was the mark (mark.py), which costs nobody a client; nor is another's kept then. */
+static bool go_on_without_mark(int resource) {
+#ifdef __linux__
+    struct rlimit limit;
+    if (resource == RLIMIT_LOCKS && getrlimit(resource, &limit) == 0) {
+        limit.rlim_cur = 0;
+        setrlimit(resource, &limit);
+    }
+    return resource == RLIMIT_LOCKS;
+#else
+    (void)resource;
+    return false;
+#endif
+}
+
 /* The child; returns only if the program does not run. */
 static void become_program(struct request *request) {
     /* The spawner catches SIGCHLD alone (spawner/loop.py); its handler must not run in a child that borrows its memory. */
@@ -80,7 +95,8 @@ static void become_program(struct request *request) {
         return;
     request->failed = "rlimits";
     for (Py_ssize_t i = 0; i < request->limit_count; i++)
-        if (setrlimit(request->limits[i].resource, &request->limits[i].value))
+        if (setrlimit(request->limits[i].resource, &request->limits[i].value) &&
+            !go_on_without_mark(request->limits[i].resource))
             return;
     request->failed = request->program;
     execve(request->program, request->arguments, request->environment);

@@ -470,7 +470,10 @@ static void mark_for(PyObject *order) {
     if (self.marks == 0 || its < 0 || getrlimit(RLIMIT_LOCKS, &limit) < 0)
         return;
     limit.rlim_cur = self.marks | ((rlim_t)its & NUMBERS_OF_MARKS);
-    setrlimit(RLIMIT_LOCKS, &limit);
+    if (setrlimit(RLIMIT_LOCKS, &limit) < 0) {
+        limit.rlim_cur = 0; /* nor has it another's */
+        setrlimit(RLIMIT_LOCKS, &limit);
+    }
 }
 
 PyDoc_STRVAR(set_marks_doc, "set_marks(marks)\n\nWhat the marks of connections are from now on, but for their numbers.");

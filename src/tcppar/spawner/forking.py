@@ -8,7 +8,6 @@ import _signal  # type: ignore[import-not-found]
 import errno
 import mmap
 import os
-import resource
 import signal
 import socket
 from collections import deque
@@ -17,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from tcppar import mark
 from tcppar.child import contract
 from tcppar.child.handlers import Handler
 from tcppar.child.own_path import OwnPath
 from tcppar.child.process import SUCCEEDED, begin, limits, live, tell_copies_by
 from tcppar.child.worker import Worker
-from tcppar.mark import RLIMIT_LOCKS, limits_of, mark_of
 from tcppar.net.calls import Calls
 from tcppar.net.channel import Channel, ChannelClosed
 from tcppar.records import (
@@ -114,7 +113,7 @@ class ForkLauncher:
 
     def _converse(self, descriptor: int, offer: Offer) -> int:
         self._title.show(CHILD)
-        _mark(self._plan.id_prefix, offer.number)
+        mark.take(mark.mark_of(self._plan.id_prefix, offer.number))
         connection_id = contract.connection_id(self._plan, offer.number)
         return self._handler.converse(descriptor, connection_id, self._plan.service, offer.endpoints)
 
@@ -152,13 +151,6 @@ class _Said:
         return True
 
 
-def _mark(id_prefix: str, number: int) -> None:
-    """Give this process the mark of a connection."""
-    marked = limits_of(mark_of(id_prefix, number), resource.getrlimit(RLIMIT_LOCKS)[1])
-    if marked is not None:
-        resource.setrlimit(RLIMIT_LOCKS, marked)
-
-
 def _lead_group() -> None:
     """Workers have groups of their own and no sessions: see `start` in supervisor/dispatch/spawner_process.py."""
     os.setpgid(0, 0)
@@ -192,7 +184,7 @@ class _ChannelLine:
             os.close(unused)
         if not isinstance(order, Offer):
             return None  # it retires
-        _mark(self._id_prefix, order.number)
+        mark.take(mark.mark_of(self._id_prefix, order.number))
         return descriptor, order.number, order.endpoints, order.attempt, order.again
 
     def say_ready(self, pid: int) -> bool:

@@ -9,22 +9,20 @@ import errno
 import os
 import resource
 import socket
-import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from tcppar import mark
 from tcppar.child import contract, control_file
 from tcppar.child.directory import WorkingDirectory
-from tcppar.mark import RLIMIT_LOCKS, limits_of, mark_of
 from tcppar.records import ChildPlan, DescriptorMode, Family, Offer
 from tcppar.spawner import vfork
 
 _CANNOT_RUN = 111
 
-Mark = tuple[int, int] | None
 # (socket descriptor, the program's arguments, the connection's own part of the environment, where descriptor 2 is to
-# lead if not where ours does, the limits that mark it) -> pid
-Launch = Callable[[int, list[bytes], dict[str, str], int | None, Mark], int]
+# lead if not where ours does, its mark) -> pid
+Launch = Callable[[int, list[bytes], dict[str, str], int | None, int], int]
 
 
 class Launcher:
@@ -38,7 +36,6 @@ class Launcher:
     def __init__(self, plan: ChildPlan, *, fast: bool) -> None:
         self._plan = plan
         self._program = plan.program
-        self._hard_limit = resource.getrlimit(RLIMIT_LOCKS)[1] if sys.platform == "linux" else 0
         self._words = [os.fsdecode(word) for word in plan.command]
         self._fills_in = contract.has_placeholders(self._words)
         self._directory = None if plan.directory is None else WorkingDirectory(plan.directory)
@@ -75,8 +72,8 @@ class Launcher:
                 control_file.write_anyway(control_path, contract.fill(plan.control_file or "", filled))
         environment = contract.connection_environment(plan, offer.number, offer.endpoints, offer.credentials)
         try:
-            mark = limits_of(mark_of(plan.id_prefix, offer.number), self._hard_limit)
-            return self._launch(descriptor, arguments, environment, log, mark)
+            its_mark = mark.mark_of(plan.id_prefix, offer.number)
+            return self._launch(descriptor, arguments, environment, log, its_mark)
         except OSError:
             self.clean_up(offer.number)
             raise
@@ -93,10 +90,9 @@ class Launcher:
             control_file.remove(path)
 
     def _spawn(
-        self, descriptor: int, arguments: list[bytes], environment: dict[str, str], log: int | None, mark: Mark
+        self, descriptor: int, arguments: list[bytes], environment: dict[str, str], log: int | None, its_mark: int
     ) -> int:
-        if mark is not None:
-            resource.setrlimit(RLIMIT_LOCKS, mark)  # it begins with what we have
+        mark.take(its_mark)  # it begins with what we have
         places = ((descriptor, 0), (descriptor, 1)) if log is None else ((log, 2), (descriptor, 0), (descriptor, 1))
         # Dispositions and mask are the defaults already (sandbox.default_signals); a handler goes with the exec.
         return os.posix_spawn(
@@ -108,14 +104,14 @@ class Launcher:
         )
 
     def _fork(
-        self, descriptor: int, arguments: list[bytes], environment: dict[str, str], log: int | None, mark: Mark
+        self, descriptor: int, arguments: list[bytes], environment: dict[str, str], log: int | None, its_mark: int
     ) -> int:
         # The pipe closes with the exec; what is read from it is the errno of a step that failed.
         report, reporter = os.pipe()
         try:
             pid = os.fork()
             if pid == 0:
-                self._become_program(descriptor, reporter, arguments, environment, log, mark)
+                self._become_program(descriptor, reporter, arguments, environment, log, its_mark)
             os.close(reporter)
             reporter = -1
             if failure := os.read(report, 16):
@@ -135,15 +131,14 @@ class Launcher:
         arguments: list[bytes],
         environment: dict[str, str],
         log: int | None,
-        mark: Mark,
+        its_mark: int,
     ) -> NoReturn:
         """The child between fork and exec. It never returns into the spawner's code, whatever happens."""
         failure = errno.EIO
         variables = self._plan.environment | contract.encoded(environment)
         try:
             os.setsid()
-            if mark is not None:
-                resource.setrlimit(RLIMIT_LOCKS, mark)
+            mark.take(its_mark)
             if log is not None:
                 os.dup2(log, 2)
             if self._plan.descriptors is DescriptorMode.LISTEN_FDS:

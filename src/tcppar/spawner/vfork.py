@@ -4,10 +4,11 @@ Measured against tcpserver, with posix_spawn instead the server makes some 5 of 
 """
 
 import resource
+import sys
 from collections.abc import Mapping
 
 from tcppar.child import contract
-from tcppar.mark import RLIMIT_LOCKS
+from tcppar.mark import RLIMIT_LOCKS, limits_of
 from tcppar.policy import faults
 from tcppar.records import ChildPlan, DescriptorMode
 
@@ -49,6 +50,7 @@ class VforkExec:
             del variables[b"LISTEN_PID"]  # only the child knows it
         self._environment = [b"%b=%b" % pair for pair in variables.items()]
         self._limits = tuple((getattr(resource, f"RLIMIT_{name.upper()}"), *limit) for name, *limit in plan.rlimits)
+        self._hard_limit = resource.getrlimit(RLIMIT_LOCKS)[1] if sys.platform == "linux" else 0
         self._launch = _vfork.launch
 
     def __call__(
@@ -57,17 +59,18 @@ class VforkExec:
         arguments: list[bytes],
         environment: Mapping[str, str],
         log: int | None = None,
-        mark: tuple[int, int] | None = None,
+        mark: int = 0,
     ) -> int:
         """Run the program with the connection; its process id.
 
         Args:
             log: where its descriptor 2 leads; None for where ours does.
-            mark: the limits that mark it (mark.py), if it is to be marked.
+            mark: what marks it (mark.py), where it can have a mark; 0 for none.
 
         Raises:
             OSError: no process could be made, or the program not be run.
         """
+        marking = limits_of(mark, self._hard_limit)
         return self._launch(
             self._program,
             arguments,
@@ -76,5 +79,5 @@ class VforkExec:
             descriptor,
             _OURS if log is None else log,
             self._listens,
-            self._limits if mark is None else (*self._limits, (RLIMIT_LOCKS, *mark)),
+            self._limits if marking is None else (*self._limits, (RLIMIT_LOCKS, *marking)),
         )
