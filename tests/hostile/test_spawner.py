@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tcppar.testing.processes import wait_until
@@ -100,3 +101,23 @@ def test_a_spawner_that_can_give_no_marks_serves_on(serve: Serve, tmp_path: Path
         server = serve("127.0.0.1:0", *limits, "--", *program, wrapper=_ordinary())
     assert [server.exchange(b"") for _ in range(4)] == [b"served"] * 4
     assert server.events("refused") + server.events("spawner-died") == []
+
+
+def test_what_a_spawner_keeps_ready_outlives_a_connection(serve: Serve, tmp_path: Path) -> None:
+    """Children of its that have no connection are looked at when one is ended, and are nobody's."""
+    (file := tmp_path / "handler.py").write_text("def handle(conn):\n    conn.write(b'x')\n    conn.read()\n")
+    server = serve("127.0.0.1:0", "--handler", f"{file}:handle", "--max-lifetime", "0.3", "--kill-timeout", "0.1")
+    [spawner] = server.wait_for_event("spawner")
+    with server.connect() as client:
+        client.recv(1)
+        ready = set(_children_of(spawner["pid"]))
+        server.wait_for_event("end")
+        with server.connect() as another:
+            another.recv(1)
+            server.wait_for_event("end", 2)
+    served = {record["pid"] for record in server.events("end")}
+    assert ready - served <= set(_children_of(spawner["pid"]))
+
+
+def _children_of(pid: int) -> list[int]:
+    return [process.pid for process in psutil.Process(pid).children()]

@@ -23,8 +23,10 @@ _STOPPED = frozenset("Tt")
 _UNINTERRUPTIBLE = "D"
 _FORKED_AND_NO_MORE = 0x40  # PF_FORKNOEXEC, linux/sched.h
 _LINKS_AT_ONCE = 100
-MOST_LOOKS = 40
-"""How often `sockets_of` says None before it is not worth it to go on: each time takes some tenths of a millisecond."""
+# To open a table takes as long as to read so many links of it.
+_LINKS_FOR_A_THREAD = 5
+# How often `sockets_of` says None before `has_socket`, for which others wait, does not go on.
+_MOST_LOOKS = 40
 
 
 class Process(NamedTuple):
@@ -211,25 +213,46 @@ def mark_of(pid: int) -> int | None:
 def sockets_of(pid: int) -> Iterator[int | None]:
     """The inodes of the sockets that a process has open (proc_pid_fd(5)); none if it has ended.
 
-    It can have a million descriptors: after each hundred, None says that this has taken some time.
+    Each thread can have a table of its own (unshare(2), CLONE_FILES). A process can have a million descriptors, and
+    thousands of threads: again and again, None says that this has taken some time.
 
     Raises:
         PermissionError: they may not be seen.
     """
-    thread = pid
-    if (process := look(pid)) is not None and process.state in _ENDED:
-        thread = _living_thread(pid)  # the first one has nothing open any more
+    links = 0
+    for path in _tables_of(pid):
+        links += _LINKS_FOR_A_THREAD
+        for inode in _sockets_in(path):
+            if inode is not None:
+                yield inode
+            links += 1
+            if links >= _LINKS_AT_ONCE:
+                links = 0
+                yield None
+
+
+def _tables_of(pid: int) -> Iterator[str]:
+    """Where the descriptors of each thread are shown."""
     try:
-        with os.scandir(f"/proc/{pid}/task/{thread}/fd") as entries:
-            for count, entry in enumerate(entries, 1):
-                if (inode := _socket_at(entry.path)) is not None:
-                    yield inode
-                if count % _LINKS_AT_ONCE == 0:
-                    yield None
+        with os.scandir(f"/proc/{pid}/task") as threads:
+            for thread in threads:
+                yield f"{thread.path}/fd"
     except PermissionError:
         raise
     except OSError:
         return
+
+
+def _sockets_in(path: str) -> Iterator[int | None]:
+    """What each descriptor of a table is: the inode of a socket, or None."""
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                yield _socket_at(entry.path)
+    except PermissionError:
+        raise
+    except OSError:
+        return  # the thread has ended
 
 
 def has_socket(pid: int, inode: int | None) -> bool:
@@ -240,21 +263,13 @@ def has_socket(pid: int, inode: int | None) -> bool:
     try:
         for found in sockets_of(pid):
             looks += found is None
-            if looks == MOST_LOOKS:
+            if looks == _MOST_LOOKS:
                 return False
             if found is not None and found == inode:
                 return True
     except PermissionError:
         pass
     return False
-
-
-def _living_thread(pid: int) -> int:
-    try:
-        threads = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
-    except OSError:
-        return pid
-    return next((thread for thread in threads if thread != pid), pid)
 
 
 def _socket_at(path: str) -> int | None:

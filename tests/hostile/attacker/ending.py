@@ -2,15 +2,18 @@
 
 import ctypes
 import os
+import platform
 import signal
 import socket
 import time
+from collections.abc import Callable
 
-from tests.hostile.attacker.base import EVERY, ONE, Me, attack, sleep_deaf
+from tests.hostile.attacker.base import EVERY, ONE, Me, attack, change_mark, sleep_deaf
 
 BY_LIFETIME = "max_lifetime and kill_timeout end it, and all that it has started."
 FOUND = "max_lifetime and kill_timeout end it, and what has its connection open."
 
+_CLONE, _CLONE_PARENT = {"x86_64": 56, "aarch64": 220}, 0x8000  # linux/sched.h
 _SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _SET_NAME = 15
 
@@ -92,6 +95,35 @@ def another_session(me: Me) -> None:
 def a_daemon_beside_it(me: Me) -> None:
     """A child makes a daemon by two forks and setsid, which keeps the connection, and continues."""
     _daemon(me)
+    me.say("done")
+    sleep_deaf()
+
+
+@attack(EVERY, BY_LIFETIME)
+def a_sibling(me: Me) -> None:
+    """A child makes a process whose parent is its own parent (CLONE_PARENT), and which has a child."""
+    _sibling(me, lambda: None)
+
+
+@attack(EVERY, FOUND)
+def a_hidden_sibling(me: Me) -> None:
+    """A child makes a process whose parent is its own parent, in a session of its own, with another mark."""
+
+    def hide() -> None:
+        os.setsid()
+        change_mark()
+
+    _sibling(me, hide)
+
+
+def _sibling(me: Me, hide: Callable[[], None]) -> None:
+    if ctypes.CDLL(None).syscall(_CLONE[platform.machine()], _CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0) == 0:
+        try:
+            hide()
+            me.sleeper()
+            sleep_deaf()
+        finally:
+            os._exit(0)
     me.say("done")
     sleep_deaf()
 

@@ -11,14 +11,16 @@ import threading
 import time
 from collections.abc import Callable
 
-from tests.hostile.attacker.base import EVERY, LONGEST, Me, attack, sleep_deaf
+from tests.hostile.attacker.base import EVERY, LONGEST, Me, attack, change_mark, sleep_deaf
 
+FOUND = "max_lifetime and kill_timeout end it: it has the connection open."
 BY_LIFETIME = "max_lifetime and kill_timeout end it, and all that it has started."
 _EXIT = {"x86_64": 60, "aarch64": 93}
 _TRACEME, _SEIZE = 0, 0x4206  # linux/ptrace.h
 _SET_PTRACER, _SET_MM, _SET_MM_MAP = 0x59616D61, 35, 14  # linux/prctl.h
 _ANYBODY = ctypes.c_ulong(-1)
 _LARGE = 256 << 20
+_CLONE_FILES = 0x400  # linux/sched.h
 _MANY_ORPHANS, _MANY_DESCRIPTORS = 100, 10_000
 # What is started apart: it has neither the connection nor the environment of its maker.
 _TRACER = """
@@ -96,17 +98,11 @@ def _become_tracer(pid: int, writer: int) -> None:
 def an_environment_of_a_quarter_of_a_gigabyte(me: Me) -> None:
     """A daemon of a child's says that its environment is a large and empty part of its memory (PR_SET_MM_MAP)."""
 
-    def life() -> None:
-        os.setsid()
-        me.fork(live_on)
-
     def live_on() -> None:
         _let_environment_be_large()
         sleep_deaf()
 
-    os.waitpid(me.fork(life), 0)
-    me.say("done")
-    sleep_deaf()
+    _daemon(me, live_on)
 
 
 def _let_environment_be_large() -> None:
@@ -136,6 +132,56 @@ def orphans_with_many_descriptors(me: Me) -> None:
             os.dup(null)
         for _ in range(_MANY_ORPHANS):
             me.fork(sleep_deaf)
+
+    os.waitpid(me.fork(life), 0)
+    me.say("done")
+    sleep_deaf()
+
+
+@attack(EVERY, FOUND)
+def a_table_of_a_thread(me: Me) -> None:
+    """A daemon of a child's with another mark has the connection open in the table of its second thread alone."""
+
+    def live_on() -> None:
+        change_mark()
+        closed = threading.Event()
+
+        def begin() -> None:
+            _library().unshare(_CLONE_FILES)
+            closed.set()
+            time.sleep(LONGEST)
+
+        threading.Thread(target=begin, daemon=True).start()
+        closed.wait()
+        os.closerange(0, 100)
+        sleep_deaf()
+
+    _daemon(me, live_on)
+
+
+@attack(EVERY, FOUND)
+def a_connection_behind_others(me: Me) -> None:
+    """A daemon of a child's with another mark has thousands of descriptors open, and then the connection."""
+
+    def live_on() -> None:
+        change_mark()
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        last = min(hard - 1, _MANY_DESCRIPTORS)
+        os.dup2(me.connection, last)
+        os.closerange(0, 100)
+        null = os.open(os.devnull, os.O_RDONLY)
+        for descriptor in range(null + 1, last):
+            os.dup2(null, descriptor)
+        sleep_deaf()
+
+    _daemon(me, live_on)
+
+
+def _daemon(me: Me, live_on: Callable[[], None]) -> None:
+    def life() -> None:
+        os.setsid()
+        me.fork(live_on)
 
     os.waitpid(me.fork(life), 0)
     me.say("done")

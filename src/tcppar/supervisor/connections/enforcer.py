@@ -4,10 +4,11 @@ Nothing that a child does may keep it from that end. So nobody is asked whose pr
 nor its spawner, which runs as the same user and can be stopped, or lie. What is believed is the kernel. A process that
 a spawner named is signalled if its parent is that spawner, or if it has come to us as an orphan and the service's user
 could have signalled it as well. From there on all processes are looked through, some at a time, for what belongs to it:
-its descendants, whatever groups or sessions they have gone to; what is left of its session; and orphans that have its
-connection's mark (mark.py) or the connection itself open, if the service's user could have signalled them. They are
-noted, and looked for again, until none is left. Nothing of this reads the memory of a process, which it can make as
-large and as slow as it likes, and however much it has open, others are served meanwhile.
+its descendants, whatever groups or sessions they have gone to; what is left of its session; and orphans, or children of
+a spawner that it does not know, that have its connection's mark (mark.py) or the connection itself open, if the
+service's user could have signalled them. They are noted, and looked for again, until none is left. Nothing of this
+reads the memory of a process, which it can make as large and as slow as it likes, and however much it has open, others
+are served meanwhile.
 """
 
 import os
@@ -21,6 +22,7 @@ from tcppar.net.processes import Process
 from tcppar.policy.life import State
 from tcppar.records import Ended
 from tcppar.supervisor.connection import Connection
+from tcppar.supervisor.connections.open_sockets import OpenSockets
 from tcppar.supervisor.connections.search import Family, Search
 from tcppar.supervisor.connections.table import Table
 from tcppar.supervisor.core import Core
@@ -36,6 +38,8 @@ _SHARE_OF_TIME = 10
 # do anything any more (a process in an uninterruptible sleep takes no signal).
 _UNREPORTED = 3
 _HOPELESS = 50
+# When all are ended that were found: so many searches for others, who may have it behind 200,000 other descriptors.
+_MOST_DOUBTS = 20
 # The same in seconds, where processes cannot be searched.
 _UNREPORTED_TIME = 1.0
 _HOPELESS_TIME = 10.0
@@ -52,6 +56,9 @@ class _Ending:
         leader: the process that has the connection; None while nothing proves which one that is.
         known: processes that belong to it, by number.
         searches: how many there were since SIGKILL.
+        over: whether its leader has ended.
+        doubtful: when nobody was found any more, who could not be seen to the end; less those that were since.
+        doubts: how many searches there were for them.
     """
 
     connection: Connection
@@ -60,6 +67,8 @@ class _Ending:
     known: dict[int, Process] = field(default_factory=dict)
     searches: int = 0
     over: bool = False
+    doubtful: set[int] | None = None
+    doubts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +95,8 @@ class Enforcer:
         self._asked: list[_Asked] = []
         self._search: Iterator[None] | None = None
         self._searched_at = 0.0
-        self._duration = 0.0
-        self._looked_up_to = 0
+        self._duration = 0.0  # of the last search, without its pauses
+        self._sockets = OpenSockets()
 
     def __len__(self) -> int:
         return len(self._endings)
@@ -179,24 +188,31 @@ class Enforcer:
     def _search_soon(self, seconds: float) -> None:
         if self._search is None:
             self._search = self._looks()
-            earliest = self._searched_at + self._duration * _SHARE_OF_TIME
+            earliest = self._searched_at + min(self._duration, _NEXT_SEARCH) * _SHARE_OF_TIME
+            self._duration = 0.0
             self._core.timers.at(max(self._core.later(seconds), earliest), self._go_on)
 
     def _go_on(self) -> None:
         assert self._search is not None
-        for _ in self._search:
+        begun = self._core.later(0)
+        paused = any(True for _ in self._search)  # one step of it
+        self._duration += self._core.later(0) - begun
+        if paused:
             self._core.timers.at(self._core.later(_PAUSE), self._go_on)
             return
         self._search = None
+        self._searched_at = self._core.later(0)
         if self._endings or self._asked:
             self._search_soon(_NEXT_SEARCH)
+        else:
+            self._sockets.forget()
 
     def _looks(self) -> Iterator[None]:
         """One search; it pauses at each yield."""
-        begun = self._core.later(0)
         seen: dict[int, Process] = {}
         endings = list(self._endings.values())
         asked, self._asked = self._asked, []
+        makers = self._family.makers()
         for count, pid in enumerate(processes.numbers(), 1):
             if (process := processes.look(pid)) is not None and process.lives:
                 seen[pid] = process
@@ -204,16 +220,14 @@ class Enforcer:
                 yield
         prefix = self._core.id_prefix
         marks = {mark_of(prefix, ending.connection.number): ending.connection for ending in endings}
-        search = Search(seen, self._family, marks, {each.inode: each.leader for each in asked})
-        self._looked_up_to = yield from search.look_closer(self._looked_up_to)
+        search = Search(seen, self._family, marks, {each.inode: each.leader for each in asked}, makers)
+        yield from search.look_closer(self._sockets)
         for each in asked:
             each.on_search(search)
         for count, ending in enumerate(endings, 1):
             self._act(ending, search)
             if count % (_LOOKS_AT_ONCE // 4) == 0:
                 yield
-        self._searched_at = self._core.later(0)
-        self._duration = min(self._searched_at - begun, _NEXT_SEARCH)
 
     def _act(self, ending: _Ending, search: Search) -> None:
         """Signal what a search has found of a connection's processes, and see whether it is over."""
@@ -226,11 +240,19 @@ class Enforcer:
                 for number in (signal.SIGKILL,) if killing else _REQUEST:
                     self._signal(process, number, ending)
         ending.known = {process.pid: process for process in found}
-        if ending.over and not found:
+        if ending.over and not found and self._is_beyond_doubt(ending, search):
             self._endings.pop(ending.connection.number, None)
-        elif killing:
+        elif killing and not (ending.over and not found):
             ending.searches += 1
             self._see_through(ending, found)
+
+    @staticmethod
+    def _is_beyond_doubt(ending: _Ending, search: Search) -> bool:
+        """Whether nobody is left who has more open than one search could look at, and may have the connection too."""
+        doubtful = search.unfinished if ending.doubtful is None else ending.doubtful & search.unfinished
+        ending.doubtful = doubtful
+        ending.doubts += 1
+        return not doubtful or ending.doubts >= _MOST_DOUBTS
 
     def _signal(self, process: Process, number: signal.Signals, ending: _Ending) -> None:
         leader = ending.leader

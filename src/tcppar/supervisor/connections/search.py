@@ -7,15 +7,17 @@ from tcppar.net import processes
 from tcppar.net.diagnostics import inode_of_connection
 from tcppar.net.processes import Process
 from tcppar.supervisor.connection import Connection
+from tcppar.supervisor.connections.open_sockets import OpenSockets, Sight
 
-# So many looks at what processes have open there are in one search.
-_MOST_LOOKS = 100
+_MARKS_AT_ONCE = 100
 
 
 class Family(Protocol):
     """Who knows which processes are whose."""
 
     def own_processes(self) -> set[int]: ...
+    def makers(self) -> set[int]: ...
+    def are_known(self, pids: Collection[int]) -> set[int]: ...
     @property
     def adoptive_parents(self) -> set[int]: ...
     @property
@@ -32,6 +34,7 @@ class Search:
         seen: those that live, by number.
         marks: the connections whose processes are looked for, by their marks.
         lingering: the leaders of the processes that may have a connection open, by its inode.
+        makers: the spawners that there were before anybody was looked at.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class Search:
         family: Family,
         marks: Mapping[int, Connection],
         lingering: Mapping[int, int],
+        makers: Collection[int],
     ) -> None:
         self._seen = seen
         self._family = family
@@ -51,66 +55,40 @@ class Search:
         for process in seen.values():
             self._children.setdefault(process.parent, []).append(process)
             self._sessions.setdefault(process.session, []).append(process)
-        self._orphans = [
-            process
-            for parent in family.adoptive_parents
-            for process in self._children.get(parent, ())
-            if process.pid not in self._own
-        ]
+        self._orphans = self._children_of(family.adoptive_parents, self._own)
+        # Whoever is made with its maker's parent (clone(2), CLONE_PARENT) is a child of a spawner, as its maker is.
+        made = [process.pid for maker in makers for process in self._children.get(maker, ())]
+        self._siblings = self._children_of(makers, family.are_known(made))
         self._marked: dict[int, Connection] = {}
-        self._open: dict[int, set[int]] = {}
-        self._unseen: set[int] = set()
+        self._sight = Sight()
 
-    def look_closer(self, last: int) -> Generator[None, None, int]:
+    def _children_of(self, parents: Collection[int], known: Collection[int]) -> list[Process]:
+        """Those of some parents that are not known."""
+        children = [process for parent in parents for process in self._children.get(parent, ())]
+        return [process for process in children if process.pid not in known]
+
+    def look_closer(self, sockets: OpenSockets) -> Generator[None, None, None]:
         """Find out what processes have of connections; it pauses at each yield.
 
         Whoever has changed its mark can only be found by what it has open. There can be thousands, with thousands of
         descriptors each, and other connections are not to be ended later for that: so each search looks at some.
-
-        Args:
-            last: the process that the search before this one has looked at last.
-
-        Returns:
-            The one that this has looked at last.
         """
-        candidates = {process.pid for leader in self._lingering.values() for process in self._sessions.get(leader, ())}
-        for count, orphan in enumerate(self._orphans, 1):
+        candidates = {process for leader in self._lingering.values() for process in self._sessions.get(leader, ())}
+        for count, orphan in enumerate((*self._orphans, *self._siblings), 1):
             mark = processes.mark_of(orphan.pid)
             if mark is not None and mark in self._marks:
                 self._marked[orphan.pid] = self._marks[mark]
             if self._lingering or orphan.pid not in self._marked:
-                candidates.add(orphan.pid)
-            if count % _MOST_LOOKS == 0:
+                candidates.add(orphan)
+            if count % _MARKS_AT_ONCE == 0:
                 yield
-        if not candidates:
-            return last
         wanted = {inode for each in self._marks.values() if (inode := _inode_of(each)) is not None} | {*self._lingering}
-        left = _MOST_LOOKS
-        for pid in sorted(candidates, key=lambda pid: (pid <= last, pid)):
-            if left > 0:
-                last = pid
-                left -= yield from self._look_at_sockets(pid, wanted)
-                yield
-            else:
-                self._unseen.add(pid)
-        return last
+        self._sight = yield from sockets.look(candidates, frozenset(wanted))
 
-    def _look_at_sockets(self, pid: int, wanted: set[int]) -> Generator[None, None, int]:
-        found = self._open[pid] = set[int]()
-        looks = 1
-        try:
-            for inode in processes.sockets_of(pid):
-                if inode is not None:
-                    found |= {inode} & wanted
-                    continue
-                looks += 1
-                if looks > processes.MOST_LOOKS:
-                    self._unseen.add(pid)
-                    break
-                yield
-        except PermissionError:
-            self._unseen.add(pid)
-        return looks
+    @property
+    def unfinished(self) -> set[int]:
+        """Processes that may have a connection open: they have more open than there was time for."""
+        return self._sight.unfinished
 
     def members(self, connection: Connection, leader: Process | None, known: Collection[Process]) -> list[Process]:
         """The processes that belong to a connection.
@@ -133,10 +111,10 @@ class Search:
             now = self._seen.get(process.pid)
             if now is not None and now.started == process.started:
                 yield now
-        yield from (orphan for orphan in self._orphans if self._belongs(orphan, connection, leader))
+        yield from (orphan for orphan in (*self._orphans, *self._siblings) if self._belongs(orphan, connection, leader))
 
     def _belongs(self, orphan: Process, connection: Connection, leader: Process | None) -> bool:
-        """Whether an orphan was made by a connection's processes, by what it has of it."""
+        """Whether an orphan, or a child of a spawner's, was made by a connection's processes, by what it has of it."""
         if orphan.pid in self._family.orphans:
             return False  # it is known whose
         if leader is not None and leader.pid in (orphan.session, orphan.group):
@@ -148,12 +126,17 @@ class Search:
         return has_it and self._family.may_be_of(connection, orphan.pid)
 
     def _has_open(self, pid: int, connection: Connection) -> bool:
-        return bool(self._open.get(pid)) and _inode_of(connection) in self._open[pid]
+        found = self._sight.open.get(pid, set())
+        return bool(found) and _inode_of(connection) in found
 
     def is_open(self, inode: int, leader: int) -> bool:
         """Whether a process of a leader's session, or an orphan, has a socket open; or may have, as it was not seen."""
         those = {process.pid for process in (*self._sessions.get(leader, ()), *self._orphans)}
-        return bool(those & self._unseen) or any(inode in self._open.get(pid, ()) for pid in those)
+        sight, siblings = self._sight, {process.pid for process in self._siblings}
+        # Children of spawners that are not seen are mostly spare ones, which have nothing.
+        return bool(those & (sight.refused | sight.unfinished)) or any(
+            inode in sight.open.get(pid, ()) for pid in those | siblings
+        )
 
 
 def _inode_of(connection: Connection) -> int | None:

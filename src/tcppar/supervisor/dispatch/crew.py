@@ -107,6 +107,11 @@ class Crew:
         """What a next supervisor must know of them."""
         return [spawner.describe() for spawner in self.spawners if spawner.state is not TakerState.LOST]
 
+    @property
+    def takers(self) -> list[Taker]:
+        """All who can have connections of the pool's."""
+        return self._pool.takers
+
     # More of them.
 
     @property

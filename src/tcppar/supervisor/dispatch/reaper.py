@@ -3,7 +3,7 @@
 import os
 import struct
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from tcppar.supervisor.connections.table import Table
 from tcppar.supervisor.core import Core
 from tcppar.supervisor.dispatch import control_folder
 from tcppar.supervisor.dispatch.spawner_process import SpawnerProcess
+from tcppar.supervisor.dispatch.taker import Taker
 from tcppar.supervisor.snapshot import PoolRecord
 
 # Where orphans do not become our children, nobody tells of their end: they are looked at this often.
@@ -35,6 +36,8 @@ class Crew(Protocol):
 
     plan: ChildPlan
 
+    @property
+    def takers(self) -> Sequence[Taker]: ...
     def describe(self, *, in_force: bool) -> PoolRecord: ...
     def on_report(self, spawner: SpawnerProcess, report: Report) -> None: ...
     def on_exit(self, spawner: SpawnerProcess, outcome: str) -> None: ...
@@ -174,6 +177,15 @@ class Reaper:
     def own_processes(self) -> set[int]:
         """Children of ours, or of the keeper's, that belong to no connection."""
         return {*self._core.adoptive_parents, *self._spawners, *self._others}
+
+    def makers(self) -> set[int]:
+        """The spawners, whose children processes of connections can be (clone(2), CLONE_PARENT)."""
+        return {*self._spawners}
+
+    def are_known(self, pids: Collection[int]) -> set[int]:
+        """Those of some children of spawners that have a connection, or are workers."""
+        workers = {taker.pid for crew in self.crews for taker in crew.takers}
+        return {pid for pid in pids if pid in workers or self._table.is_open(pid)}
 
     @property
     def orphans(self) -> dict[int, Connection]:
