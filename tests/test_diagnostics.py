@@ -1,5 +1,6 @@
 """What the kernel tells of a connection, asked by somebody who does not have it."""
 
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -119,6 +120,18 @@ def test_a_reset_connection_is_not_found_though_its_listener_is(pair: Pair) -> N
     wait_until(lambda: pair.sight() is None)
     pair.listener.close()
     assert pair.sight() is None
+
+
+def test_a_listener_is_found_in_the_place_of_a_connection_that_was_reset(pair: Pair) -> None:
+    its = {os.fstat(pair.listener.fileno()).st_ino}
+    with Diagnostics() as diagnostics:
+        assert not diagnostics.would_find(pair.endpoints, its)
+        pair.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        pair.client.close()
+        wait_until(lambda: diagnostics.would_find(pair.endpoints, its))
+        assert not diagnostics.would_find(pair.endpoints, {os.fstat(pair.served.fileno()).st_ino})
+        pair.listener.close()
+        assert not diagnostics.would_find(pair.endpoints, its)
 
 
 def test_a_connection_that_never_was_is_not_found() -> None:

@@ -219,6 +219,51 @@ def test_a_program_whose_connection_was_reset_is_ended(on_linux: Serve) -> None:
 
 
 @only_linux
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0"])
+@pytest.mark.parametrize("rule", ["end_when_client_gone", "idle_timeout"])
+def test_the_very_first_connection_may_be_reset_before_anybody_has_looked(
+    on_linux: Serve, address: str, rule: str
+) -> None:
+    server = on_linux(address, f"--{rule.replace('_', '-')}", "300ms", "--", *HEEDLESS)
+    with server.connect() as client:
+        read_line(client)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    [end] = server.wait_for_event("end")
+    assert end["ended_by"] == rule
+    assert server.events("fault") == []
+
+
+# connect(2) with AF_UNSPEC ends the connection at once, and the program keeps its socket.
+DISCONNECTING = """
+import ctypes, time
+ctypes.CDLL(None).connect(0, bytes(16), 16)
+time.sleep(120)
+"""
+
+
+@only_linux
+def test_a_program_that_has_ended_its_connection_itself_is_ended(on_linux: Serve) -> None:
+    program = [sys.executable, "-I", "-S", "-c", DISCONNECTING]
+    server = on_linux("127.0.0.1:0", "--end-when-client-gone", "1s", "--", *program)
+    with server.connect() as client:
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+        [end] = server.wait_for_event("end")
+    assert end["ended_by"] == "end_when_client_gone"
+
+
+@only_linux
+def test_a_connection_is_reset_before_anybody_has_looked_after_an_upgrade(on_linux: Serve) -> None:
+    server = on_linux("127.0.0.1:0", "--end-when-client-gone", "3s", "--spawners", "1", "--", *HEEDLESS)
+    with server.connect() as client:
+        read_line(client)
+        upgrade(server)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    [end] = server.wait_for_event("end")
+    assert end["ended_by"] == "end_when_client_gone"
+
+
+@only_linux
 def test_a_client_that_has_closed_its_side_gets_an_answer_of_any_length(on_linux: Serve, tmp_path: Path) -> None:
     enough = tmp_path / "enough"
     program = f"cat; while [ ! -e {enough} ]; do echo more; sleep 0.05; done"

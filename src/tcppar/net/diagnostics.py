@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Container, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -79,10 +80,19 @@ class Diagnostics:
         Raises:
             OSError: the kernel does not answer.
         """
-        if self.look(endpoints, 0) is not None:
-            return 0
-        interfaces = (number for number, _ in socket.if_nameindex())
-        return next((number for number in interfaces if self.look(endpoints, number) is not None), None)
+        return next((number for number in _interfaces() if self.look(endpoints, number) is not None), None)
+
+    def would_find(self, endpoints: Endpoints, listeners: Container[int]) -> bool:
+        """Whether a connection that was not found is broken for sure: in its place, the kernel finds the listener that
+        it came from. So it tells of TCP, and of the namespace that the connection was in.
+
+        Args:
+            listeners: the inodes of those that it may have come from.
+
+        Raises:
+            OSError: the kernel does not answer.
+        """
+        return any(self._inode(endpoints, number) in listeners for number in _interfaces())
 
     def look(self, endpoints: Endpoints, interface: int) -> Sight | None:
         """Look at a connection.
@@ -113,7 +123,10 @@ class Diagnostics:
         Raises:
             OSError: the kernel does not answer.
         """
-        answer = self._ask(endpoints, 0)
+        return self._inode(endpoints, 0)
+
+    def _inode(self, endpoints: Endpoints, interface: int) -> int | None:
+        answer = self._ask(endpoints, interface)
         return None if answer is None else int(_MESSAGE.unpack_from(answer, _HEADER.size)[2]) or None
 
     def _ask(self, endpoints: Endpoints, interface: int) -> bytes | None:
@@ -137,6 +150,12 @@ def inode_of_connection(endpoints: Endpoints) -> int | None:
             return diagnostics.inode_of(endpoints)
     except OSError:
         return None
+
+
+def _interfaces() -> Iterator[int]:
+    """Where to look: nearly everything is found with the first."""
+    yield 0
+    yield from (number for number, _ in socket.if_nameindex())
 
 
 def _question(endpoints: Endpoints, interface: int) -> bytes:

@@ -48,7 +48,7 @@ class Service:
         self._handover = Handover(self, core, table, config.settings.hand_over_timeout)
         self._waiting = self._handover.waiting
         self._lifetimes = Lifetimes(core, self.end_by)
-        self._idle_watch = IdleWatch(self.name, core, self.end_by)
+        self._idle_watch = IdleWatch(self.name, core, lambda: self.listeners, self.end_by)
         self._lingering = Lingering(core, enforcer)
         self._waiting_clients = WaitingClients(self, core)
         self.linger: float | None = None

@@ -12,6 +12,7 @@ from tcppar.policy.timers import Timer
 from tcppar.records import Family
 from tcppar.supervisor.connection import Connection
 from tcppar.supervisor.core import Core
+from tcppar.supervisor.snapshot import inode_of
 
 # Those that are due are looked at in rounds, one wake-up for many: this part of a period they may be late for it.
 _LATENESS = 1 / 16
@@ -37,16 +38,24 @@ class IdleWatch:
 
     Args:
         service: its name.
+        listeners: the descriptors of its listeners.
         end: ends a connection by a rule.
 
     Attributes:
         on: whether there are limits, and the means to keep them.
     """
 
-    def __init__(self, service: str, core: Core, end: Callable[[Connection, EndedBy], None]) -> None:
+    def __init__(
+        self,
+        service: str,
+        core: Core,
+        listeners: Callable[[], Iterable[int]],
+        end: Callable[[Connection, EndedBy], None],
+    ) -> None:
         self.on = False
         self._service = service
         self._core = core
+        self._listeners = listeners
         self._end = end
         self._limits = Limits()
         self._watched: dict[int, _Watched] = {}
@@ -143,7 +152,9 @@ class IdleWatch:
         """What can be said of a connection; None if nothing can, nor ever will.
 
         That the kernel knows no such connection means that it is broken, but only where it would know it: a listener
-        that we have inherited can be another network namespace's.
+        that we have inherited can be another network namespace's. It would if it has known another one of that port, or
+        finds our listener where the connection has been. The latter counts after a start or an upgrade, when the first
+        connections may be broken before any was looked at.
 
         Raises:
             OSError: the kernel does not answer.
@@ -155,6 +166,9 @@ class IdleWatch:
             self._ports_seen.add(endpoints.local_port)
             return diagnostics.look(endpoints, watched.interface) or BROKEN
         if endpoints.local_port in self._ports_seen:
+            return BROKEN
+        if diagnostics.would_find(endpoints, {inode_of(listener) for listener in self._listeners()}):
+            self._ports_seen.add(endpoints.local_port)
             return BROKEN
         self._tell(errno.ENOENT, "have no effect on connections that the system does not report")
         return None
