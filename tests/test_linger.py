@@ -118,6 +118,25 @@ def test_a_client_that_stays_is_parted_with_after_the_time(serve: Serve) -> None
             wait_until(lambda: client.send(b"still here") == 0)
 
 
+def test_no_more_clients_linger_than_there_may_be_connections(serve: Serve) -> None:
+    most, more = 3, 8
+    server = serve("127.0.0.1:0", "--linger", "1h", "--max-connections", most, "--spawners", "1", "--", "echo", "hello")
+    before = descriptors(server.pid)
+    clients = [server.connect() for _ in range(most + more)]
+    for client in clients:
+        asked(client)
+        assert read_all(client) == b"hello\n"
+    server.wait_for_event("end", most + more)
+    wait_until(lambda: descriptors(server.pid) == before + most)
+    for old in clients[:more]:
+        with old, pytest.raises(ConnectionError):
+            wait_until(lambda: old.send(b"still here") == 0)  # noqa: B023
+    for young in clients[more:]:
+        with young:
+            asked(young)
+    wait_until(lambda: descriptors(server.pid) == before)
+
+
 def test_a_stop_waits_for_clients_that_still_receive(serve: Serve) -> None:
     server = serve("127.0.0.1:0", "--linger", "1m", "--", *REPLYING)
     with asked(server.connect()) as client:

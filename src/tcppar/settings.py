@@ -222,8 +222,9 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Meta(
             description="For programs that may exit without reading all of their input: how long the client has after "
             "that to receive the rest of the reply, which it could otherwise lose. Other processes of the connection, "
-            "such as the copier that recordio leaves behind, first get the same time to finish. Costs the server one "
-            "descriptor for each connection. If unset, the system may cut off the reply; 0 leaves no time."
+            "such as the copier that recordio leaves behind, first get the same time to finish. At most max_connections "
+            "connections wait like this: if there are more, the oldest is closed. Costs the server one descriptor for "
+            "each connection. If unset, the system may cut off the reply; 0 leaves no time."
         ),
     ] = None
     drain_timeout: Annotated[

@@ -49,7 +49,7 @@ class Service:
         self._waiting = self._handover.waiting
         self._lifetimes = Lifetimes(core, self.end_by)
         self._idle_watch = IdleWatch(self.name, core, lambda: self.listeners, self.end_by)
-        self._lingering = Lingering(core, enforcer)
+        self._lingering = Lingering(core, enforcer, config.settings.max_connections)
         self._waiting_clients = WaitingClients(self, core)
         self.linger: float | None = None
         self._ending = False
@@ -86,6 +86,7 @@ class Service:
             acceptor.tolerate(config.settings.strikes)
         self._lifetimes.take_limit(config.settings.max_lifetime)
         self.linger = config.settings.linger
+        self._lingering.most = config.settings.max_connections
         limits = Limits(config.settings.idle_timeout, config.settings.end_when_client_gone)
         taken = (connection for connection in self._table.of_service(self) if connection.state is State.TAKEN)
         self._idle_watch.take_limits(limits, taken)

@@ -5,6 +5,9 @@ received (RFC 1122, 4.2.2.13). So our copy outlives the child. When nobody of it
 end of the stream is sent, behind the reply; what the client still sends is thrown away; and the connection is closed
 when the client has closed it, or has had time enough. Processes that do not end are waited for as long: what they write
 after that, they write to nobody.
+
+Each costs a descriptor, and clients decide how many there are: they need only stay. So there is an upper limit, beyond
+which the oldest, who has had the most time, has had enough.
 """
 
 import socket
@@ -19,12 +22,17 @@ _waste = bytearray(65536)
 
 
 class Lingering:
-    """Connections whose child has ended, and whose client, or another of their processes, is still there."""
+    """Connections whose child has ended, and whose client, or another of their processes, is still there.
 
-    def __init__(self, core: Core, searcher: Searcher) -> None:
+    Attributes:
+        most: how many there may be.
+    """
+
+    def __init__(self, core: Core, searcher: Searcher, most: int) -> None:
+        self.most = most
         self._core = core
         self._searcher = searcher
-        self._tails: set[_Tail] = set()
+        self._tails: dict[_Tail, None] = {}  # the oldest first
 
     def __len__(self) -> int:
         return len(self._tails)
@@ -38,9 +46,11 @@ class Lingering:
                 left of the reply, and to close.
             remaining: these processes.
         """
-        tail = _Tail(socket.socket(fileno=descriptor), self._core, seconds, self._tails.discard)
-        self._tails.add(tail)
+        tail = _Tail(socket.socket(fileno=descriptor), self._core, seconds, self._tails.pop)
+        self._tails[tail] = None
         tail.wait_for(remaining)
+        while len(self._tails) > self.most:
+            next(iter(self._tails)).lose_patience()
 
     def go_on(self, descriptor: int, seconds: float, leader: int) -> None:
         """Take up what a supervisor before this one has left.
@@ -75,7 +85,7 @@ class _Tail:
         remaining: those who may go on to write; None when the end of the stream was sent.
     """
 
-    def __init__(self, sock: socket.socket, core: Core, seconds: float, on_close: Callable[["_Tail"], None]) -> None:
+    def __init__(self, sock: socket.socket, core: Core, seconds: float, on_close: Callable[["_Tail"], object]) -> None:
         self._socket = sock
         self._core = core
         self._seconds = seconds
@@ -108,7 +118,7 @@ class _Tail:
             self._send_end()
 
     def _send_end(self) -> None:
-        self._timer = self._core.timers.at(self._core.later(self._seconds), self._lose_patience)
+        self._timer = self._core.timers.at(self._core.later(self._seconds), self.lose_patience)
         try:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError:
@@ -126,7 +136,8 @@ class _Tail:
         if _read_away(self._socket):
             self.close()
 
-    def _lose_patience(self) -> None:
+    def lose_patience(self) -> None:
+        """Close it though the client is still there."""
         _read_away(self._socket)
         self.close()
 
