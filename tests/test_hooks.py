@@ -143,6 +143,33 @@ def test_what_a_call_would_not_run_is_refused(unfit: object, told: str) -> None:
         assert told in str(it.value)
 
 
+# The first worker begins, and its successor does not; or fails, again and again.
+SUCCESSOR = """
+import os, time, tcppar
+FIRST = os.path.dirname(__file__) + "/first"
+@tcppar.on_start
+def connect():
+    if os.path.exists(FIRST):
+        {start}
+    open(FIRST, "w").close()
+def handle(conn): conn.write(b"served")
+"""
+
+
+@pytest.mark.parametrize("start", ["raise LookupError('no database')", "time.sleep(10)"], ids=["fails", "takes long"])
+def test_clients_wait_no_longer_than_they_may_for_a_worker_that_does_not_begin(
+    serve: Serve, tmp_path: Path, start: str
+) -> None:
+    (tmp_path / "app.py").write_text(SUCCESSOR.format(start=start))
+    options = ["--workers", "1", "--connections-per-worker", "1", "--hand-over-timeout", "1s"]
+    server = serve("127.0.0.1:0", "--handler", f"{tmp_path}/app.py:handle", "--mode", "pool", *options)
+    assert server.exchange(b"") == b"served"
+    server.wait_for_event("worker-ended")
+    assert server.exchange(b"") == b""
+    [refused] = server.wait_for_event("refused")
+    assert (refused["reason"], refused["detail"]) == ("hand_over_timeout", "no worker has started")
+
+
 @pytest.mark.parametrize("hook", ["on_start", "on_stop"])
 def test_it_is_refused_at_the_start_with_its_place(tmp_path: Path, hook: str) -> None:
     (tmp_path / "app.py").write_text(

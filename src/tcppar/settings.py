@@ -175,7 +175,8 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Duration,
         Meta(
             description="How long an accepted client may wait while no process can be created for it (because the "
-            "system is short of processes, memory or descriptors) before the server closes the connection. 0: at once."
+            "system is short of processes, memory or descriptors) or no worker of a pool has started (because on_start "
+            "fails) before the server closes the connection. 0: at once."
         ),
     ] = Duration(60)
     strikes: Annotated[
@@ -222,8 +223,8 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Meta(
             description="For programs that may exit without reading all of their input: how long the client has after "
             "that to receive the rest of the reply, which it could otherwise lose. Other processes of the connection, "
-            "such as the copier that recordio leaves behind, first get the same time to finish. At most max_connections "
-            "connections wait like this: if there are more, the oldest is closed. Costs the server one descriptor for "
+            "such as the copier that recordio leaves behind, first get the same time to finish. At most "
+            "max_connections connections wait like this: if there are more, the oldest is closed. Costs the server one descriptor for "
             "each connection. If unset, the system may cut off the reply; 0 leaves no time."
         ),
     ] = None

@@ -42,7 +42,7 @@ class Handover:
         self._table = table
         self._paused = False
         self._is_watched = False
-        self._last_shortage = "no spawner could take it"
+        self._last_shortage = ""
         self._shortage = Backoff(SHORTAGE_FIRST_DELAY, SHORTAGE_LONGEST_DELAY)
 
     def tend(self) -> None:
@@ -81,6 +81,7 @@ class Handover:
         """Somebody has got a process: the next shortage is a new one."""
         if self._shortage.failing:
             self._shortage.succeed()
+            self._last_shortage = ""
 
     def put_back(self, connection: Connection) -> None:
         """An offer was not taken: the client waits again, before those who came later."""
@@ -117,8 +118,9 @@ class Handover:
             return
         if not self._paused and self.pool is not None and not self.pool.is_short:
             return  # there are workers by now, and all are busy: that may take its time
+        reason = self._last_shortage or ("" if self.pool is None else self.pool.want)
         oldest = self._core.now - self.patience
         for connection in [waiting for waiting in self.waiting if waiting.accepted_at <= oldest]:
             self.waiting.remove(connection)
-            self._owner.refuse(connection, EndedBy.HAND_OVER_TIMEOUT, self._last_shortage)
+            self._owner.refuse(connection, EndedBy.HAND_OVER_TIMEOUT, reason)
         self._watch()

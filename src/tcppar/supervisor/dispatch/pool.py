@@ -48,10 +48,13 @@ class Pool(ABC):
         crew: the spawners.
         answers: looks for those who owe an answer.
         may_be_small: whether it is worth asking if somebody else is needed.
+        want: what clients wait for while `is_short`, as a reason to refuse them.
 
     Raises:
         OSError: a directory or a descriptor that it needs cannot be had.
     """
+
+    want = "no spawner could take it"
 
     def __init__(
         self,

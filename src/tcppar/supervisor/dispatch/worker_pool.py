@@ -32,6 +32,8 @@ _MOST_STRAYS = 2
 class WorkerPool(Pool):
     """A pool whose spawner makes workers. Who has had the last connection gets the next: it is the warmest."""
 
+    want = "no worker has started"
+
     def _set_up(self) -> None:
         self.workers: dict[int, WorkerProcess] = {}
         self._idle = IdleWorkers(self._core, self._surplus)
@@ -81,8 +83,10 @@ class WorkerPool(Pool):
 
     @property
     def is_short(self) -> bool:
-        """Whether there is nobody who could ever take a client. That all are busy is no shortage."""
-        return not self.workers
+        """Whether there is nobody who has ever been able to take a client: those that are starting may never be. That
+        all are busy is no shortage.
+        """
+        return not any(worker.began for worker in self.workers.values())
 
     def choose(self) -> Taker | None:
         """An idle worker, which stays among the idle until it has been offered something; None if there is none."""
