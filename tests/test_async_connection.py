@@ -75,6 +75,19 @@ def test_it_reads_as_the_other_kind_does(converse: Callable[[Talk], None]) -> No
     converse(talk)
 
 
+def test_lines_say_that_they_are_awaited(converse: Callable[[Talk], None]) -> None:
+    async def talk(conn: AsyncConnection, peer: socket.socket) -> None:
+        peer.sendall(b"one\ntwo\n")
+        with pytest.raises(TypeError, match="async for line in"):
+            for _ in conn.lines():  # type: ignore[attr-defined]
+                pass
+        lines = conn.lines()
+        assert await anext(lines) == b"one\n"
+        assert await anext(aiter(lines)) == b"two\n"
+
+    converse(talk)
+
+
 def test_limits_and_early_ends_are_told_as_by_the_other_kind(converse: Callable[[Talk], None]) -> None:
     async def talk(conn: AsyncConnection, peer: socket.socket) -> None:
         peer.sendall(b"12345\nhalf")

@@ -77,6 +77,11 @@ def test_for_a_flag_that_does_not_exist_only_what_is_meant_is_suggested(flag: st
     assert said("serve", flag, "x", "127.0.0.1:0", "--", "cat") == f"No such option {flag!r}{told}"
 
 
+@pytest.mark.parametrize("flag", ["--keep", "--no-keep"])
+def test_a_flag_of_another_command_is_told_as_that(flag: str) -> None:
+    assert f"No such option {flag!r}: it is a flag of tcppar serve" in said("check", "127.0.0.1:0", flag, "--", "cat")
+
+
 def test_another_commands_flags_are_suggested_in_the_same_way() -> None:
     assert said("selftest", "--tls") == "No such option '--tls'"
     assert (

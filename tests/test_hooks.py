@@ -2,6 +2,7 @@
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -141,6 +142,12 @@ def test_what_a_call_would_not_run_is_refused(unfit: object, told: str) -> None:
         ) as it:
             register(unfit)  # type: ignore[type-var]
         assert told in str(it.value)
+
+
+@pytest.mark.parametrize("register", [tcppar.on_start, tcppar.on_stop])
+def test_it_is_written_without_parentheses(register: Any) -> None:
+    with pytest.raises(TypeError, match=rf"without parentheses: @tcppar\.{register.__name__}$"):
+        register()
 
 
 # The first worker begins, and its successor does not; or fails, again and again.

@@ -47,6 +47,12 @@ TABLES: dict[str, tuple[str, list[str]]] = {
         ["environment.listen: this is a service setting"],
     ),
     "user": (LISTEN + CAT + 'user = "no-such-user"\nrlimits = {core = 0}\n', ["user: 'no-such-user'"]),
+    "command without a name": (
+        'listen = ["x"]\ncommand = [""]\ndirectory = "/nowhere"\nenvironment = {PATH = 3}\n',
+        ["listen: entry 1: 'x'", "command: '': no such program", "directory: '/nowhere'", "environment.PATH: 3"],
+    ),
+    "no time": (LISTEN + CAT + "rlimits = {cpu = 0}\n", ["rlimits.cpu: 0: the system would end each child at once"]),
+    "no time at first": (LISTEN + CAT + 'rlimits = {cpu = "0:9"}\n', ["rlimits.cpu: 0: the system would end"]),
     # Those that do not depend on each other are told together.
     "several": (
         'listen = ["x"]\ncommand = ["tcppar-no-program", "{ctl}"]\numask = 3\nmode = "pool"\n',
@@ -88,6 +94,26 @@ def test_what_follows_from_a_mistake_is_none(name: str, tmp_path: Path) -> None:
 )
 def test_what_stands_in_the_wrong_table_is_one_mistake(text: str, expected: str, tmp_path: Path) -> None:
     assert mistakes_in(tmp_path, text) == [expected]
+
+
+def test_a_service_without_a_name_is_told_what_it_lacks(tmp_path: Path) -> None:
+    told = "this is a service setting: put it in a table [service.NAME]"
+    found = mistakes_in(tmp_path, f"[service]\n{LISTEN}{CAT}")
+    assert found == [f"service.listen: {told}", f"service.command: {told}"]
+
+
+def test_the_name_of_a_service_hides_no_other_mistake(tmp_path: Path) -> None:
+    found = mistakes_in(tmp_path, f'[service."a b"]\n{LISTEN}command = [""]\nfoo = 1\n')
+    assert [mistake.split(": ")[:2] for mistake in found] == [
+        ["service", "'a b'"],
+        ["service.'a b'.foo", "unknown setting"],
+        ["service.'a b'.command", "''"],
+    ]
+
+
+def test_the_keeper_is_asked_for_by_a_flag(tmp_path: Path) -> None:
+    found = mistakes_in(tmp_path, f"keep = true\n[service.one]\n{LISTEN}{CAT}")
+    assert found == ["keep: this is not a setting, but a flag: tcppar serve --keep"]
 
 
 @pytest.mark.parametrize("more", [["--", "./program"], ["--handler", "file.py:handle"]], ids=["program", "handler"])

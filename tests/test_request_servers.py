@@ -233,6 +233,21 @@ class Missing(servers.Asks):
             self.request.sendall(f"{server.limit} {error}".encode())
 
 
+async def asynchronous(conn: object) -> None: ...
+
+
+def plain(conn: object) -> None: ...
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("handler", [asynchronous, plain, partial(plain)])
+def test_a_function_is_no_request_handler_class(kind: type[Any], handler: Any) -> None:
+    with pytest.raises(
+        tcppar.ConfigurationError, match=r"is not a class: expected a request handler class of socketserver"
+    ):
+        kind(("127.0.0.1", 0), handler)
+
+
 def test_too_much_is_refused() -> None:
     with servers.ForkingXMLRPC(("127.0.0.1", 0)) as server:
         server.table = os.urandom(200_000)

@@ -15,10 +15,12 @@ from tcppar.net.address import Address
 from tcppar.quantities import Duration
 
 _WORDS_OF_ALL = "ADDRESS... -- PROGRAM [ARGUMENT]..."
-# Settings that are no flags, but words of the command; and what other servers have for them.
+# Settings that are no flags, but words of the command; what other servers have for them; and flags of another command.
 _WORDS = {
     "listen": "addresses are given without a flag: ADDRESS... -- PROGRAM",
     "bind": "addresses are given without a flag: ADDRESS... -- PROGRAM",
+    "keep": "it is a flag of tcppar serve",
+    "no-keep": "it is a flag of tcppar serve",
     "command": f"the program and its arguments go at the end: {_WORDS_OF_ALL}",
 }
 

@@ -129,14 +129,16 @@ class _Joined:
         return place == where
 
     def _add_service(self, name: str, table: object, where: str, misplaced: Set[str]) -> None:
-        prefix = f"{where}: service.{name}"
+        before = len(self.mistakes)
+        written = name
         if not _PLAIN_WORD.fullmatch(name):
             expected = f"expected a name of at most {LONGEST_NAME} letters, digits, _, . and -"
-            self.mistakes.append(f"{where}: service: {shown(name)}: {expected}")
-        elif not isinstance(table, dict):
-            self.mistakes.append(f"{prefix}: expected a table [service.{name}], not {shown(table)}")
+            written = shown(name)
+            self.mistakes.append(f"{where}: service: {written}: {expected}")
+        prefix = f"{where}: service.{written}"
+        if not isinstance(table, dict):
+            self.mistakes.append(f"{prefix}: {unknown_settings.no_table(written, table)}")
         else:
-            before = len(self.mistakes)
             values = _values(ServiceSettings, table, f"{prefix}.", self.mistakes)
             settings = ServiceSettings(**values)
             identity = _identity(settings, f"{prefix}.", self.mistakes)

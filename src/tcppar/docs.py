@@ -182,7 +182,7 @@ def commands_page() -> str:
 
 
 def _help(command: click.Command, name: str) -> str:
-    context = click.Context(command, info_name=name, terminal_width=_HELP_WIDTH)
+    context = click.Context(command, info_name=name, terminal_width=_HELP_WIDTH, **cli.context_settings)
     return f"## `{name} --help`\n\n```text\n{command.get_help(context)}\n```\n"
 
 

@@ -70,6 +70,8 @@ def impossible(
         for name in settings.rlimits
         if name not in known
     )
+    if "cpu" in settings.rlimits and settings.rlimits["cpu"].soft == 0:
+        found.append(f"{prefix}.rlimits.cpu: 0: the system would end each child at once: expected at least 1 (second)")
     if settings.keep_environment and not settings.clear_environment and "clear_environment" not in doubtful:
         found.append(f"{prefix}.keep_environment: needs clear_environment = true; without it, all variables are kept")
     if settings.control_file is not None:
@@ -171,7 +173,8 @@ def _unusable_command(settings: ServiceSettings, doubtful: Set[str]) -> list[str
     if "{ctl}" in "".join(settings.words) and settings.control_file is None and "control_file" not in doubtful:
         found.append("{ctl} is used but control_file is not set")
     # Where it is looked for depends on these.
-    if doubtful.isdisjoint(("directory", "environment")) and not programs.found(settings):
+    is_known = not settings.command[0] or doubtful.isdisjoint(("directory", "environment"))
+    if is_known and not programs.found(settings):
         found.append(f"{shown(settings.command[0])}: no such program, or it is not executable{_meant(settings)}")
     return found
 

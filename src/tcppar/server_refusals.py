@@ -71,3 +71,15 @@ def refuse_what_is_no_socket(address: object) -> None:
     if not hasattr(address, "fileno"):
         expected = 'expected a string such as "127.0.0.1:7000", or a socket'
         raise ConfigurationError([f"settings: listen: {address!r}: {expected}"])
+
+
+def refuse_what_is_no_class(handler: object) -> None:
+    """Refuse a function in the place of a request handler class of socketserver's.
+
+    Raises:
+        ConfigurationError: it is no class.
+    """
+    if not isinstance(handler, type):
+        name = getattr(handler, "__qualname__", None) or repr(handler)
+        expected = "expected a request handler class of socketserver; a function is a handler of tcppar.Server"
+        raise ConfigurationError([f"RequestHandlerClass: {name} is not a class: {expected}"])

@@ -13,7 +13,7 @@ from tcppar.errors import ConfigurationError
 from tcppar.import_path import OF_A_SERVER
 from tcppar.records import HandlerMode
 from tcppar.server import Server
-from tcppar.server_refusals import refuse_in_an_import, refuse_wrapped
+from tcppar.server_refusals import refuse_in_an_import, refuse_what_is_no_class, refuse_wrapped
 from tcppar.server_state import CALLED, as_passed, state_of
 from tcppar.settings import LARGEST_BACKLOG, ServiceSettings
 
@@ -139,6 +139,7 @@ class ForkingTCPServer(socketserver.TCPServer):
         handler_class: Any = self.RequestHandlerClass
         while isinstance(handler_class, partial):
             handler_class = handler_class.func
+        refuse_what_is_no_class(handler_class)
         server = Server(self.socket, handler=handler_class, **settings)
         if state := state_of(self, _OURS, _APART):
             server._variables[OF_A_SERVER] = state

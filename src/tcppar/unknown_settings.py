@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Set
 from msgspec import Struct
 
 from tcppar import wording
+from tcppar.errors import shown
 from tcppar.settings import ServerSettings, ServiceSettings
 
 _OF_SERVICE = ServiceSettings.__struct_fields__
@@ -32,12 +33,21 @@ def reason(key: str, value: object, kind: type[Struct]) -> str:
         return f"this is a {kind_of_it} setting: put it {place}"
     if of_server and isinstance(value, dict):
         return _table(key, value)
+    if key == "keep":
+        return "this is not a setting, but a flag: tcppar serve --keep"
     known = (*_OF_SERVER, "service") if of_server else _OF_SERVICE
     if near := wording.nearest(key, known):
         return f"unknown setting; did you mean {near}?"
     if near := wording.nearest(key, _OF_SERVICE if of_server else _OF_SERVER):
         return f"unknown setting; did you mean {near}, {_IN_A_TABLE if of_server else _AT_THE_TOP}?"
     return "unknown setting"
+
+
+def no_table(name: str, value: object) -> str:
+    """What is wrong with what stands in the place of a service's table: often the service has no name."""
+    if name in _OF_SERVICE:
+        return f"this is a service setting: put it {_IN_A_TABLE}"
+    return f"expected a table [service.{name}], not {shown(value)}"
 
 
 def strays(key: str, value: object) -> dict[str, str]:

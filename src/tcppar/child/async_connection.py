@@ -10,9 +10,9 @@ from tcppar.child.errors import TimedOut
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
     from types import TracebackType
-    from typing import Self
+    from typing import NoReturn, Self
 
     from tcppar.child.conversation import Data, TimeLimit
     from tcppar.endpoints import Ends
@@ -117,7 +117,7 @@ class AsyncConnection(Conversation):
             raise self._too_early()
         return b""
 
-    async def lines(self, limit: int = 65536, *, timeout: TimeLimit = DEFAULT_TIMEOUT) -> AsyncIterator[bytes]:
+    def lines(self, limit: int = 65536, *, timeout: TimeLimit = DEFAULT_TIMEOUT) -> AsyncIterator[bytes]:
         r"""Read line by line to the end of the stream, by `async for`.
 
         Args:
@@ -131,6 +131,9 @@ class AsyncConnection(Conversation):
             LimitExceeded, TimedOut, ValueError: as `read_until` does.
             PeerGone: the connection broke. `partial` has the part of a line that came.
         """
+        return _Lines(self._each_line(limit, timeout))
+
+    async def _each_line(self, limit: int, timeout: TimeLimit) -> AsyncGenerator[bytes, None]:
         while (line := await self._collect(lambda: self._buffer.take_until(b"\n", limit), timeout)) is not None:
             yield line
         if self._buffer:
@@ -267,6 +270,25 @@ class AsyncConnection(Conversation):
             self._writer.get_loop().remove_writer(self._socket)
             _wake(self._writer)
             self._writer = None
+
+
+class _Lines:
+    """What `lines` returns: it says of itself how to read it."""
+
+    __slots__ = ("_each", "aclose")
+
+    def __init__(self, each: AsyncGenerator[bytes, None]) -> None:
+        self._each = each
+        self.aclose = each.aclose
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._each
+
+    async def __anext__(self) -> bytes:
+        return await anext(self._each)
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError("the lines of an AsyncConnection are awaited: write `async for line in conn.lines()`")
 
 
 async def _woken(sleeper: asyncio.Future[None], seconds: float | None) -> None:

@@ -22,9 +22,11 @@ _UNRUN = (CoroutineType, GeneratorType, AsyncGeneratorType)
 _at_start: list[Callable[[], Any]] = []
 _at_stop: list[Callable[[], Any]] = []
 _started = False
+# What a decorator is called with that is written with parentheses.
+_NOTHING: Any = object()
 
 
-def on_start(function: Hook) -> Hook:
+def on_start(function: Hook = _NOTHING) -> Hook:
     """Call a function in each process of the handler, before its first connection: in mode `pool` when a worker starts,
     in mode `fork` when a connection has come. Use it for what processes cannot share, such as a database connection.
 
@@ -48,7 +50,7 @@ def on_start(function: Hook) -> Hook:
     return function
 
 
-def on_stop(function: Hook) -> Hook:
+def on_stop(function: Hook = _NOTHING) -> Hook:
     """Call a function at the orderly end of each process of the handler that has started: when a worker is removed or
     replaced, or when the connection of a process of mode `fork` has ended. It is not called if the process is killed.
 
@@ -63,6 +65,8 @@ def on_stop(function: Hook) -> Hook:
 
 
 def _checked(function: Hook, hook: str) -> Hook:
+    if function is _NOTHING:
+        raise TypeError(f"tcppar.{hook}: write it without parentheses: @tcppar.{hook}")
     if (why := _unfit(function)) is not None:
         raise TypeError(f"tcppar.{hook}: {_name(function)} {why}: {_EXPECTED}")
     return function

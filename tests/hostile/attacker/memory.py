@@ -120,7 +120,7 @@ def a_small_hog(me: Me) -> None:
     me.hold()
 
 
-@attack(EVERY, "It has none of both: what the server's processes share is closed to their children.")
+@attack(EVERY, "It has neither: what the server's processes share is closed to their children.")
 def inside_the_books(me: Me) -> None:
     """A child looks for memory that it shares with the server, for its books, and for a channel of its spawner's."""
     with open("/proc/self/maps") as file:
