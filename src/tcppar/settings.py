@@ -41,13 +41,12 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     listen: Annotated[
         tuple[Address, ...],
         Meta(
-            description="Where to listen: `IP:PORT`, `[IPv6]:PORT`, `:PORT` or `PORT` (IPv4 and IPv6), `unix:PATH` (a "
-            "relative path is relative to where the server was started), `unix:@NAME` (an abstract socket, which has "
-            "no file, so that every user can connect; Linux only), or `inherited[:NAME]` for listeners passed by the "
-            "service manager (LISTEN_FDS). Port 0 lets the system choose a port. Write a link-local address with its "
-            "interface: `[fe80::1%eth0]:PORT`. An IPv4 address in IPv6 notation (`[::ffff:192.0.2.1]:PORT`) is the "
-            "same as that IPv4 address. No two addresses in a configuration may overlap, as `127.0.0.1:80` does with "
-            "`:80` and `0.0.0.0:80`."
+            description="Where to listen: `IP:PORT`, `[IPv6]:PORT`, `:PORT` or `PORT` (IPv4 and IPv6), `unix:PATH` "
+            "(relative to where the server was started), `unix:@NAME` (an abstract socket: every user can connect; "
+            "Linux only), or `inherited[:NAME]` for listeners passed by the service manager (LISTEN_FDS). Port 0 lets "
+            "the system choose a port. Write a link-local address with its interface: `[fe80::1%eth0]:PORT`. An IPv4 "
+            "address in IPv6 notation (`[::ffff:192.0.2.1]:PORT`) is the same as that IPv4 address. No two addresses "
+            "in a configuration may overlap, as `127.0.0.1:80` does with `:80` and `0.0.0.0:80`."
         ),
     ] = ()
     ipv6_only: Annotated[
@@ -175,9 +174,8 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     hand_over_timeout: Annotated[
         Duration,
         Meta(
-            description="How long an accepted client may wait while no process can be created for it (because the "
-            "system is short of processes, memory or descriptors) or no worker of a pool has started (because on_start "
-            "fails) before the server closes the connection. 0: at once."
+            description="How long an accepted client may wait when the system is too short of something to create its "
+            "process, or no worker starts (on_start fails), before the server closes the connection. 0: at once."
         ),
     ] = Duration(60)
     strikes: Annotated[
@@ -224,9 +222,9 @@ class ServiceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         Meta(
             description="For programs that may exit without reading all of their input: how long the client has after "
             "that to receive the rest of the reply, which it could otherwise lose. Other processes of the connection, "
-            "such as the copier that recordio leaves behind, first get the same time to finish. At most "
-            "max_connections connections wait like this: if there are more, the oldest is closed. Costs the server one"
-            " descriptor for each connection. If unset, the system may cut off the reply; 0 leaves no time."
+            "such as the copier that recordio leaves behind, first get the same time to finish. Beyond "
+            "max_connections of them, the oldest is closed. Needs one more descriptor each. If unset, the system may "
+            "cut off the reply; 0 leaves no time."
         ),
     ] = None
     drain_timeout: Annotated[

@@ -32,15 +32,13 @@ _MOST_STRAYS = 2
 class WorkerPool(Pool):
     """A pool whose spawner makes workers. Who has had the last connection gets the next: it is the warmest."""
 
-    want = "no worker has started"
-
     def _set_up(self) -> None:
         self.workers: dict[int, WorkerProcess] = {}
         self._idle = IdleWorkers(self._core, self._surplus)
         self._takings = Takings(self._core, self.workers, self._has_taken)
         self._growth_watched = False
-        self._strays = 0
-        self._first_workers = 0
+        self._strays = self._first_workers = 0
+        self.want = "no worker has started"
 
     def _go_on(self, former: PoolRecord) -> None:
         super()._go_on(former)
@@ -83,9 +81,7 @@ class WorkerPool(Pool):
 
     @property
     def is_short(self) -> bool:
-        """Whether there is nobody who has ever been able to take a client: those that are starting may never be. That
-        all are busy is no shortage.
-        """
+        """Whether nobody can take a client, not even later: those that are starting may never begin. Busy ones can."""
         return not any(worker.began for worker in self.workers.values())
 
     def choose(self) -> Taker | None:
