@@ -11,7 +11,6 @@ that what that makes can have none. Then it is known by what else it has of its 
 
 from __future__ import annotations
 
-import resource
 import sys
 
 RLIMIT_LOCKS = 10
@@ -36,14 +35,3 @@ def limits_of(mark: int, hard: int) -> tuple[int, int] | None:
     """Both limits of a process with that mark, where the hard one is that now; None if it cannot have one."""
     # RLIM_INFINITY is below 0. Elsewhere than in Linux the number is that of another limit.
     return (mark, hard) if sys.platform == "linux" and (hard < 0 or hard >= mark) else None
-
-
-def take(mark: int) -> None:
-    """Give this process a mark, where it can have one; else it goes on without, and keeps none of another's either."""
-    if sys.platform != "linux":
-        return  # the number is that of another limit
-    try:
-        hard = resource.getrlimit(RLIMIT_LOCKS)[1]
-        resource.setrlimit(RLIMIT_LOCKS, limits_of(mark, hard) or (0, hard))
-    except (OSError, ValueError):
-        pass  # between the two calls somebody has lowered the hard one

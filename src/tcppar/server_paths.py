@@ -6,7 +6,6 @@ import sys
 import sysconfig
 from collections.abc import Sequence
 
-import tcppar
 from tcppar import import_path
 
 
@@ -15,7 +14,7 @@ def paths() -> dict[str, str]:
     itself."""
     path = _import_path()
     found = {import_path.OF_A_PROGRAM: os.pathsep.join(path)}
-    if (ours := os.path.dirname(tcppar.__path__[0])) in path:
+    if (ours := os.path.dirname(os.path.dirname(import_path.__file__))) in path:
         found["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), ours]))
     return found
 

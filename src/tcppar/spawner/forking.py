@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tcppar import mark
 from tcppar.child import contract
 from tcppar.child.handlers import Handler
 from tcppar.child.own_path import OwnPath
 from tcppar.child.process import SUCCEEDED, begin, limits, live, tell_copies_by
 from tcppar.child.worker import Worker
+from tcppar.mark import mark_of
 from tcppar.net.calls import Calls
 from tcppar.net.channel import Channel, ChannelClosed
 from tcppar.records import (
@@ -37,6 +37,7 @@ from tcppar.records import (
     Report,
     Taken,
 )
+from tcppar.spawner import marking
 from tcppar.spawner.settling import settle
 from tcppar.spawner.title import CHILD, WORKER, Title
 
@@ -113,7 +114,7 @@ class ForkLauncher:
 
     def _converse(self, descriptor: int, offer: Offer) -> int:
         self._title.show(CHILD)
-        mark.take(mark.mark_of(self._plan.id_prefix, offer.number))
+        marking.take(mark_of(self._plan.id_prefix, offer.number))
         connection_id = contract.connection_id(self._plan, offer.number)
         return self._handler.converse(descriptor, connection_id, self._plan.service, offer.endpoints)
 
@@ -184,7 +185,7 @@ class _ChannelLine:
             os.close(unused)
         if not isinstance(order, Offer):
             return None  # it retires
-        mark.take(mark.mark_of(self._id_prefix, order.number))
+        marking.take(mark_of(self._id_prefix, order.number))
         return descriptor, order.number, order.endpoints, order.attempt, order.again
 
     def say_ready(self, pid: int) -> bool:

@@ -12,11 +12,11 @@ import socket
 from collections.abc import Callable
 from typing import NoReturn
 
-from tcppar import mark
 from tcppar.child import contract, control_file
 from tcppar.child.directory import WorkingDirectory
+from tcppar.mark import mark_of
 from tcppar.records import ChildPlan, DescriptorMode, Family, Offer
-from tcppar.spawner import vfork
+from tcppar.spawner import marking, vfork
 
 _CANNOT_RUN = 111
 
@@ -72,7 +72,7 @@ class Launcher:
                 control_file.write_anyway(control_path, contract.fill(plan.control_file or "", filled))
         environment = contract.connection_environment(plan, offer.number, offer.endpoints, offer.credentials)
         try:
-            its_mark = mark.mark_of(plan.id_prefix, offer.number)
+            its_mark = mark_of(plan.id_prefix, offer.number)
             return self._launch(descriptor, arguments, environment, log, its_mark)
         except OSError:
             self.clean_up(offer.number)
@@ -92,7 +92,7 @@ class Launcher:
     def _spawn(
         self, descriptor: int, arguments: list[bytes], environment: dict[str, str], log: int | None, its_mark: int
     ) -> int:
-        mark.take(its_mark)  # it begins with what we have
+        marking.take(its_mark)  # it begins with what we have
         places = ((descriptor, 0), (descriptor, 1)) if log is None else ((log, 2), (descriptor, 0), (descriptor, 1))
         # Dispositions and mask are the defaults already (sandbox.default_signals); a handler goes with the exec.
         return os.posix_spawn(
@@ -138,7 +138,7 @@ class Launcher:
         variables = self._plan.environment | contract.encoded(environment)
         try:
             os.setsid()
-            mark.take(its_mark)
+            marking.take(its_mark)
             if log is not None:
                 os.dup2(log, 2)
             if self._plan.descriptors is DescriptorMode.LISTEN_FDS:
